@@ -1,0 +1,48 @@
+"""The only place that imports private names of scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
+)
+from sklearn.utils.validation import _check_sample_weight, _check_y
+
+__all__ = [
+    "HasMethods",
+    "Interval",
+    "Options",
+    "StrOptions",
+    "check_sample_weight",
+    "check_y",
+    "fit_context",
+    "validate_params",
+]
+
+
+def fit_context() -> Any:
+    """Decorator of `fit`: parameters are validated, callbacks are torn down."""
+    return _fit_context(prefer_skip_nested_validation=True)
+
+
+def check_sample_weight(sample_weight: Any, X: Any) -> Any:
+    """Weights as float64, one per sample, none negative; ones for None."""
+    return _check_sample_weight(sample_weight, X, dtype=float, ensure_non_negative=True)
+
+
+def check_y(y: Any) -> Any:
+    """Labels as a 1-D array without NaN."""
+    return _check_y(y, multi_output=False, y_numeric=False)
+
+
+def validate_params(spec: BaseEstimator) -> None:
+    """Check a spec's parameters against its `_parameter_constraints`."""
+    validate_parameter_constraints(
+        spec._parameter_constraints, spec.get_params(deep=False), caller_name=type(spec).__name__
+    )

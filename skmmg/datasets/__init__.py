@@ -1,0 +1,7 @@
+"""Where a graph comes from: planted networks (`make_*`) and real data (`load_*`)."""
+
+from skmmg.datasets._imdb import load_imdb
+from skmmg.datasets._mfeat import load_mfeat
+from skmmg.datasets._planted import make_multimodal_graph
+
+__all__ = ["load_imdb", "load_mfeat", "make_multimodal_graph"]

@@ -1,0 +1,6 @@
+"""What a user touches: estimators with scikit-learn's interface."""
+
+from skmmg.estimators._classifier import MultiModalGraphClassifier
+from skmmg.estimators._embedder import NodeEmbedder
+
+__all__ = ["MultiModalGraphClassifier", "NodeEmbedder"]

@@ -1,0 +1,393 @@
+"""The whole flow of an estimator, from X to a trained module and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.base import BaseEstimator, clone
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
+
+from skmmg._sklearn import Interval, StrOptions
+from skmmg.estimators._focus import Block, Focus, RowGraph
+from skmmg.estimators._params import GRAPHS, NamedSpecsMixin
+from skmmg.graph import NodeView, Schema, split_modalities
+from skmmg.graph._neighbors import NeighborSpec
+from skmmg.models import ModelOutput, ModelSpec, get_model
+from skmmg.nn import Attention
+from skmmg.nn._edges import EdgeStructure
+from skmmg.training import (
+    OPTIMIZERS,
+    EpochTasks,
+    GraphNet,
+    NodeDataset,
+    choose_device,
+    column_statistics,
+    graph_tensors,
+    private_seed,
+    train,
+)
+
+EARLY_STOPPING = {"loss_and_accuracy", "loss", "accuracy"}
+
+
+class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
+    """What the estimators share: both forms of X, training, inference, the fitted state.
+
+    The fitted state is plain: arrays (`weights_`), the schema, the specs and the history. The
+    module is built from them, and is not in the pickle; neither is the graph.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "model": [str, ModelSpec],
+        "modalities": [dict, None],
+        "graph": [StrOptions({*GRAPHS, "none"}), NeighborSpec],
+        "fusion": [StrOptions({"early", "late"}), None],
+        "setting": [StrOptions({"transductive", "inductive"})],
+        "missing": [StrOptions({"copy", "zero", "mean_neighbors", "learned"})],
+        "scaling": [StrOptions({"auto", "standardize"}), None],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "optimizer": [StrOptions(set(OPTIMIZERS))],
+        "lr_scheduler": [StrOptions({"one_cycle", "cosine"}), None],
+        "early_stopping": ["boolean", StrOptions(EARLY_STOPPING)],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "float64"})],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        model: str | ModelSpec = "hgnn_ima",
+        *,
+        modalities: Mapping[str, Any] | None = None,
+        graph: Any = "knn",
+        fusion: str | None = None,
+        setting: str = "transductive",
+        missing: str = "copy",
+        scaling: str | None = "auto",
+        max_epochs: int = 300,
+        lr: float = 1e-3,
+        weight_decay: float = 5e-3,
+        optimizer: str = "adamw",
+        lr_scheduler: str | None = None,
+        early_stopping: bool | str = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 50,
+        tol: float = 0.0,
+        class_weight: Mapping[Any, float] | str | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.model = model
+        self.modalities = modalities
+        self.graph = graph
+        self.fusion = fusion
+        self.setting = setting
+        self.missing = missing
+        self.scaling = scaling
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.class_weight = class_weight
+        self.device = device
+        self.precision = precision
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # ------------------------------------------------------------------ X
+    def _fit_focus(self, X: Any) -> Focus:
+        """Nodes to train on: rows become a graph of neighbours; a view is one already."""
+        if isinstance(X, NodeView):
+            for name in ("rows_", "n_features_in_", "feature_names_in_"):
+                self.__dict__.pop(name, None)
+            view = X
+            if self.setting == "inductive":
+                graph, ids = X.graph.induced(X.node_type, X.ids)
+                view = graph.nodes(X.node_type, ids)
+            statistics = column_statistics(view.graph, self.scaling)
+            return Focus(view.graph, view.node_type, view.ids, statistics)
+        X = self._check_rows(X, reset=True)
+        self.rows_ = RowGraph.fit(self._split(X), self._graph_spec(), self.scaling)
+        return self.rows_.focus()
+
+    def _new_focus(self, X: Any) -> Focus:
+        """Nodes to infer: rows are attached to the fitted rows; a view's graph is taken whole."""
+        fitted_on_rows = hasattr(self, "rows_")
+        if isinstance(X, NodeView) == fitted_on_rows:
+            wanted, got = ("rows of a 2-D X", "a NodeView"), ("a NodeView", type(X).__name__)
+            raise TypeError(
+                f"{type(self).__name__} was fitted on {wanted[not fitted_on_rows]} and needs the "
+                f"same form of X, got {got[not fitted_on_rows]}. Pass "
+                f"{'rows' if fitted_on_rows else 'graph.nodes(...)'}, or fit again."
+            )
+        if fitted_on_rows:
+            return self._new_rows(X)
+        self._check_schema(X.schema)
+        return Focus(X.graph, X.node_type, X.ids, self.statistics_)
+
+    def _new_rows(self, X: Any) -> Focus:
+        return self.rows_.attach(self._split(self._check_rows(X, reset=False)))
+
+    def _check_rows(self, X: Any, reset: bool) -> Block:
+        """A 2-D X of floats; NaN is allowed, because a row of NaN is a missing modality."""
+        options = {"ensure_min_samples": 2} if reset else {}
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            accept_sparse="csr",
+            dtype=[np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+            **options,
+        )
+        return sp.csr_array(X) if sp.issparse(X) else X
+
+    def _split(self, X: Block) -> dict[str, Block]:
+        return split_modalities(X, self.modalities, getattr(self, "feature_names_in_", None))
+
+    def _graph_spec(self) -> NeighborSpec | None:
+        if self.graph == "none":
+            return None
+        return GRAPHS[self.graph]() if isinstance(self.graph, str) else self.graph
+
+    def _check_schema(self, schema: Schema) -> None:
+        differences = self.schema_.diff(schema)
+        if differences:
+            raise ValueError(
+                "\n".join(["Modalities passed to fit and to predict differ:", *differences])
+            )
+
+    # ------------------------------------------------------------------ training
+    def _fit_module(
+        self,
+        focus: Focus,
+        y: np.ndarray,
+        weight: np.ndarray,
+        validation: tuple[Focus, np.ndarray, np.ndarray] | None,
+        *,
+        criterion: type[nn.Module],
+        stopping: str | None,
+        n_outputs: int,
+        seed: int,
+        callback_data: tuple[Any, Any],
+        wrap: Callable[[nn.Module], nn.Module] | None = None,
+    ) -> None:
+        """Build the module, train it (inside `wrap`), and keep its weights and the history."""
+        spec, schema, device = get_model(self.model), focus.schema, choose_device(self.device)
+        context = self._init_callback_context(max_subtasks=self.max_epochs)
+        context.call_on_fit_task_begin(estimator=self, X=callback_data[0], y=callback_data[1])
+
+        def fitted_state(net: GraphNet) -> dict[str, Any]:
+            return self._fitted_state(net, module, focus, n_outputs)
+
+        callbacks = []
+        if getattr(self, "_skl_callbacks", None):
+            tasks = EpochTasks(self, context, *callback_data, fitted_state)
+            callbacks.append(("epoch_tasks", tasks))
+        with private_seed(seed, device):
+            module = spec.build(schema, n_outputs, fusion=self.fusion, missing=self.missing)
+            if self.warm_start and hasattr(self, "weights_"):
+                self._load_weights(module, schema, n_outputs)
+            module = module.to(device=device, dtype=self._training_dtype())
+            net = train(
+                module if wrap is None else wrap(module).to(device=device, dtype=self._training_dtype()),
+                self._dataset(focus, y, weight, device),
+                None if validation is None else self._dataset(*validation, device),
+                criterion=criterion,
+                optimizer=self.optimizer,
+                lr=self.lr,
+                weight_decay=self.weight_decay,
+                lr_scheduler=self.lr_scheduler,
+                max_epochs=self.max_epochs,
+                early_stopping=stopping,
+                n_iter_no_change=self.n_iter_no_change,
+                tol=self.tol,
+                device=device,
+                verbose=self.verbose,
+                callbacks=callbacks,
+            )
+        for name, value in fitted_state(net).items():
+            setattr(self, name, value)
+        context.call_on_fit_task_end(
+            estimator=self, X=callback_data[0], y=callback_data[1], reconstruction_attributes={}
+        )
+
+    def _stopping_rule(self) -> str | None:
+        if isinstance(self.early_stopping, str):
+            return self.early_stopping
+        return "loss_and_accuracy" if self.early_stopping else None
+
+    def _training_dtype(self) -> torch.dtype:
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    def _dataset(
+        self, focus: Focus, y: np.ndarray, weight: np.ndarray, device: torch.device
+    ) -> NodeDataset:
+        dtype = self._training_dtype()
+        return NodeDataset(
+            graph=graph_tensors(focus.graph, focus.statistics, device=device, dtype=dtype),
+            ids=torch.tensor(focus.ids, device=device),
+            y=torch.tensor(y, device=device),
+            weight=torch.tensor(weight, device=device, dtype=dtype),
+        )
+
+    def _load_weights(self, module: nn.Module, schema: Schema, n_outputs: int) -> None:
+        """Go on from the weights of the last fit."""
+        if self.schema_.diff(schema) or self.n_outputs_ != n_outputs:
+            raise ValueError(
+                "warm_start=True needs the schema and the classes of the last fit, got other ones. "
+                "Set warm_start=False to start afresh."
+            )
+        try:
+            module.load_state_dict({k: torch.from_numpy(v) for k, v in self.weights_.items()})
+        except RuntimeError as error:
+            raise ValueError(
+                "warm_start=True needs the model parameters of the last fit, got other ones. Set "
+                "warm_start=False to start afresh."
+            ) from error
+
+    # ------------------------------------------------------------------ fitted state
+    def _fitted_state(
+        self, net: GraphNet, module: nn.Module, focus: Focus, n_outputs: int
+    ) -> dict[str, Any]:
+        """Fitted attributes, as if training had ended now."""
+        weights = {
+            name: value.detach().cpu().numpy().copy()
+            for name, value in module.state_dict().items()
+        }
+        stopping = dict(net.callbacks_).get("early_stopping")
+        state = {
+            "weights_": weights,
+            "schema_": focus.schema,
+            "statistics_": focus.statistics,
+            "n_outputs_": n_outputs,
+            "spec_": clone(get_model(self.model)),
+            "fusion_": self.fusion,
+            "missing_": self.missing,
+            "history_": net.plain_history(),
+            "n_iter_": len(net.history),
+            "best_epoch_": int(getattr(stopping, "best_epoch_", len(net.history))),
+        }
+        state["_module"] = self._build_module(state)
+        state["_n_features_out"] = int(state["_module"].out_channels)
+        return state
+
+    @staticmethod
+    def _build_module(state: dict[str, Any]) -> nn.Module:
+        """The module of a fitted state, on the CPU and ready to infer."""
+        with private_seed(0, torch.device("cpu")):
+            module = state["spec_"].build(
+                state["schema_"],
+                state["n_outputs_"],
+                fusion=state["fusion_"],
+                missing=state["missing_"],
+            )
+        weights = {name: torch.from_numpy(value) for name, value in state["weights_"].items()}
+        module.to(dtype=next(w.dtype for w in weights.values() if w.is_floating_point()))
+        module.load_state_dict(weights)
+        return module.eval().requires_grad_(False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        state.pop("_module", None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "weights_" in self.__dict__:
+            self._module = self._build_module(self.__dict__)
+
+    @property
+    def module_(self) -> nn.Module:
+        """The trained `torch.nn.Module`, on the CPU, built from `weights_`."""
+        check_is_fitted(self)
+        return self._module
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "weights_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
+        if tags.transformer_tags is not None:
+            tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    # ------------------------------------------------------------------ inference
+    def _infer(self, X: Any) -> ModelOutput:
+        """Output of the fitted module for the rows or nodes of X."""
+        check_is_fitted(self)
+        focus = self._new_focus(X)
+        device, dtype = choose_device(self.device), self._inference_dtype()
+        module = self._module
+        if (device.type, dtype) != ("cpu", next(module.parameters()).dtype):
+            module = self._build_module(self.__dict__).to(device=device, dtype=dtype)
+        graph = graph_tensors(focus.graph, focus.statistics, device=device, dtype=dtype)
+        with torch.no_grad():
+            output: ModelOutput = module(graph, torch.tensor(focus.ids, device=device))
+        return output
+
+    def _embed(self, X: Any) -> np.ndarray:
+        """The fused embedding; of rows in their own dtype."""
+        embedding = self._infer(X).embedding.cpu().numpy()
+        wide = getattr(X, "dtype", None) == np.float64 or self._inference_dtype() == torch.float64
+        narrow = getattr(X, "dtype", None) == np.float32
+        return embedding.astype(np.float64 if wide and not narrow else np.float32, copy=False)
+
+    def _attention_by_relation(self, output: ModelOutput, X: NodeView) -> list[Attention]:
+        edges = EdgeStructure(
+            {e: torch.tensor(index) for e, index in X.graph.edge_index.items()},
+            X.graph.n_nodes,
+            self.schema_.edge_types,
+        )
+        return [layer.by_relation(edges) for layer in output.attention]
+
+    def _inference_dtype(self) -> torch.dtype:
+        """float64 for rows: in float32 a row's result would depend on the batch it comes in."""
+        if self.precision != "auto":
+            return torch.float64 if self.precision == "float64" else torch.float32
+        return torch.float64 if hasattr(self, "rows_") else torch.float32
+
+    # ------------------------------------------------------------------ helpers of fit
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[Self]:
+        """Leave the estimator as it was if fit fails or is interrupted."""
+        before = dict(self.__dict__)
+        try:
+            yield self
+        except BaseException:
+            callback_state = {k: v for k, v in self.__dict__.items() if "callback" in k}
+            self.__dict__.clear()
+            self.__dict__.update(before | callback_state)
+            raise
+

@@ -1,0 +1,299 @@
+"""Classify the nodes of a multi-modal graph, or rows with several modalities."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+
+from skmmg._sklearn import fit_context
+from skmmg.estimators._base import GraphEstimator
+from skmmg.estimators._supervised import SupervisedMixin
+from skmmg.graph import NodeView
+from skmmg.nn import Attention
+
+
+class MultiModalGraphClassifier(
+    ClassifierMixin,
+    TransformerMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    SupervisedMixin,
+    GraphEstimator,
+):
+    """Classifier of the nodes of a multi-modal graph, or of rows with several modalities.
+
+    Parameters
+    ----------
+    model : str or ModelSpec, default="hgnn_ima"
+        Name of a model, see `skmmg.list_models`, or a spec such as
+        ``skmmg.models.HGNNIMA(heads=4)``. Parameters of either can be set, and searched, as
+        ``model__heads``.
+    modalities : dict or None, default=None
+        Columns of every modality of a 2-D X: a slice, indices, a boolean mask, or a prefix of
+        column names. None makes all columns one modality, "x". Views have modalities of their own.
+    graph : {"knn", "radius", "none"}, KNNGraph or RadiusGraph, default="knn"
+        Where the edges between the rows of a 2-D X come from. Views have edges of their own.
+    fusion : {"early", "late"} or None, default=None
+        How a model for one modality is made one for several; None takes the model's default.
+        Models that are multi-modal by nature take None only.
+    setting : {"transductive", "inductive"}, default="transductive"
+        What training on a view may see. "transductive": all nodes and features of the graph, but
+        labels of the view's nodes only. "inductive": the graph without the nodes of the view's
+        type that are not in the view. Rows of a 2-D X that are not passed to `fit` are never seen.
+    missing : {"copy", "zero", "mean_neighbors", "learned"}, default="copy"
+        What a node gets for a modality that it lacks, see `skmmg.nn.ModalityEncoder`.
+    scaling : {"auto", "standardize"} or None, default="auto"
+        How features are scaled, with statistics of what training may see. "standardize": every
+        column to mean 0 and standard deviation 1; sparse ones are not centred. "auto": the same
+        for a table, that is a modality whose columns' scales differ more than a hundredfold; all
+        columns of any other modality (an embedding, a bag of words) are divided by one number.
+    max_epochs : int, default=300
+        Epochs at most.
+    lr : float, default=1e-3
+        Learning rate.
+    weight_decay : float, default=5e-3
+        Weight decay of the optimizer.
+    optimizer : {"adamw", "adam", "rmsprop", "sgd"}, default="adamw"
+        Optimizer of torch.
+    lr_scheduler : {"one_cycle", "cosine"} or None, default=None
+        How the learning rate changes over `max_epochs`; it is the maximum of "one_cycle".
+    early_stopping : bool or {"loss_and_accuracy", "loss", "accuracy"}, default=True
+        Whether to stop when validation does not get better, and to keep the best epoch's weights.
+        "loss_and_accuracy", or True: the papers' rule, which counts an epoch as a miss if the loss
+        is above its best and the accuracy below its best. "loss" and "accuracy" watch one of them,
+        as scikit-learn and skorch do.
+    validation_fraction : float, default=0.1
+        Share of the training nodes that is set aside for early stopping, unless `fit` gets
+        `X_val`. Stratified where every class has enough members.
+    n_iter_no_change : int, default=50
+        Misses in a row after which training stops.
+    tol : float, default=0.0
+        What counts as better for ``early_stopping="loss"`` and "accuracy".
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes in the loss.
+    device : str, default="auto"
+        A torch device; "auto" takes a GPU where there is one.
+    precision : {"auto", "float32", "float64"}, default="auto"
+        "auto" trains in float32; it infers views in float32, and rows of a 2-D X in float64, so
+        that a row's result does not depend on the batch it comes in.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the last fit. The optimizer starts afresh.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the initial weights, of dropout and of the validation split. torch's global
+        generators are neither used nor changed.
+    verbose : int, default=0
+        1 prints a line per epoch. For a progress bar, also within a grid search, use
+        ``set_callbacks(sklearn.callback.ProgressBar())``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes.
+    schema_ : Schema
+        Node types, modalities and edge types of the training graph.
+    weights_ : dict of str to ndarray
+        The trained weights.
+    module_ : torch.nn.Module
+        The trained module, built from `weights_`.
+    history_ : list of dict
+        One row per epoch: loss, its parts, accuracy, seconds.
+    n_iter_ : int
+        Number of epochs.
+    best_epoch_ : int
+        The epoch, counted from 1, whose weights were kept.
+    n_features_in_ : int
+        Number of columns, after a fit on a 2-D X.
+    feature_names_in_ : ndarray of str
+        Names of the columns, after a fit on a DataFrame.
+
+    Notes
+    -----
+    A slice of a view is a focus, not a cut: ``X[train]`` is the same graph seen from the training
+    nodes. With a 2-D X new rows are linked to the fitted rows near them, so that a prediction does
+    not depend on the other rows that are predicted with it.
+
+    See Also
+    --------
+    NodeEmbedder : The same models as a transformer.
+
+    Examples
+    --------
+    Rows with several modalities:
+
+    >>> from skmmg import MultiModalGraphClassifier
+    >>> from skmmg.datasets import load_mfeat
+    >>> data = load_mfeat()
+    >>> clf = MultiModalGraphClassifier(
+    ...     "hgt", modalities=data.columns, max_epochs=3, random_state=0
+    ... )
+    >>> clf.fit(data.data[::10], data.target[::10]).predict(data.data[:2]).shape
+    (2,)
+
+    Nodes of a graph:
+
+    >>> from skmmg.datasets import make_multimodal_graph
+    >>> data = make_multimodal_graph(n_samples=120, random_state=0)
+    >>> X = data.graph.nodes(data.node_type)
+    >>> clf = MultiModalGraphClassifier(max_epochs=3, random_state=0)
+    >>> clf.fit(X[:80], data.target[:80]).predict_proba(X[80:]).shape
+    (40, 3)
+    """
+
+    @fit_context()
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+    ) -> Self:
+        """Train the model.
+
+        Parameters
+        ----------
+        X : NodeView, or array, sparse matrix or DataFrame of shape (n_samples, n_features)
+            Training nodes or rows.
+        y : array-like of shape (n_samples,)
+            Their classes.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            Their weights in the loss.
+        X_val, y_val : as X and y, or None, default=None
+            Data for early stopping instead of a `validation_fraction` of X.
+
+        Returns
+        -------
+        self : MultiModalGraphClassifier
+            The fitted estimator. If `fit` fails or is interrupted, it is left as it was.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, X and y do not fit together, or y has one class.
+        """
+        with self._all_or_nothing():
+            self._fit_classes(X, y, sample_weight, X_val, y_val)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Most probable class of every sample.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Nodes of the training graph or of another one with its schema, or rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Classes.
+        """
+        codes = self._infer(X).logits.argmax(1).cpu().numpy()
+        return self.classes_[codes]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : as in `predict`
+            Nodes or rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities, columns in the order of `classes_`.
+        """
+        return self._infer(X).logits.double().softmax(1).cpu().numpy()
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Logarithms of the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : as in `predict`
+            Nodes or rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Logarithms of the probabilities.
+        """
+        return self._infer(X).logits.double().log_softmax(1).cpu().numpy()
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Fused embedding that the last layer classifies.
+
+        Parameters
+        ----------
+        X : as in `predict`
+            Nodes or rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, out_channels)
+            Embedding.
+        """
+        return self._embed(X)
+
+    def modality_weights(self, X: Any) -> pd.DataFrame:
+        """Weights of the modalities in every sample's embedding.
+
+        Parameters
+        ----------
+        X : as in `predict`
+            Nodes or rows.
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_samples, n_modalities)
+            Weights, rows sum to 1.
+
+        Raises
+        ------
+        ValueError
+            If the model gives modalities no weights, as in early fusion.
+        """
+        weights = self._infer(X).modality_weights
+        if weights is None:
+            raise ValueError(
+                f"{self.spec_} with fusion={self.fusion_!r} gives modalities no weights. "
+                "model='hgnn_ima' does, and fusion='late' with late_fusion='attention'."
+            )
+        return pd.DataFrame(weights.cpu().numpy(), columns=list(self.schema_.modalities))
+
+    def attention(self, X: NodeView) -> list[Attention]:
+        """Attention of every layer on every edge of the view's graph.
+
+        Parameters
+        ----------
+        X : NodeView
+            A view of the graph; which nodes it selects does not matter.
+
+        Returns
+        -------
+        list of Attention
+            One per layer. Values are by edge type, in the order of the graph's `edge_index`.
+
+        Raises
+        ------
+        TypeError
+            If X is not a view.
+        ValueError
+            If the model has no attention over edges to show.
+        """
+        if not isinstance(X, NodeView):
+            raise TypeError(
+                "attention is read on the edges of a graph, so X has to be a NodeView, got "
+                f"{type(X).__name__}."
+            )
+        output = self._infer(X)
+        if not output.attention:
+            raise ValueError(
+                f"{self.spec_} keeps no attention over edges. model='hgnn_ima' with at least one "
+                "layer does."
+            )
+        return self._attention_by_relation(output, X)

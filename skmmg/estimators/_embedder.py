@@ -1,0 +1,201 @@
+"""Turn the nodes of a multi-modal graph into rows of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+
+from skmmg._sklearn import StrOptions, fit_context
+from skmmg.estimators._supervised import SupervisedMixin
+from skmmg.models import ModelSpec
+from skmmg.training import Infomax, InfomaxLoss
+
+
+class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, SupervisedMixin):
+    """Transformer from nodes, or rows with several modalities, to a 2-D array.
+
+    Put it before any scikit-learn tool that needs columns: clustering, t-SNE, nearest
+    neighbours, bagging, another classifier.
+
+    Parameters
+    ----------
+    model : str or ModelSpec, default="hgnn_ima"
+        Name of a model, see `skmmg.list_models`, or a spec.
+    objective : {"auto", "classification", "infomax"}, default="auto"
+        What the model is trained for. "classification": to predict the y of `fit`. "infomax": to
+        tell the nodes from nodes with shuffled features (deep graph infomax), without labels.
+        "auto": "classification" where `fit` gets a y, "infomax" otherwise; in a Pipeline with a
+        classifier at its end, `fit` gets a y.
+    modalities, graph, fusion, setting, missing, scaling : see `MultiModalGraphClassifier`
+        The form of X, the model's inputs.
+    max_epochs, lr, weight_decay, optimizer, lr_scheduler : see `MultiModalGraphClassifier`
+        Training.
+    early_stopping : bool or str, default=True
+        As in `MultiModalGraphClassifier` for "classification". For "infomax", which needs no
+        validation nodes, True stops when the training loss does not get better.
+    validation_fraction, n_iter_no_change, tol, class_weight : see `MultiModalGraphClassifier`
+        Early stopping, and weights of the classes for "classification".
+    device, precision, warm_start, random_state, verbose : see `MultiModalGraphClassifier`
+        As there.
+
+    Attributes
+    ----------
+    weights_ : dict of str to ndarray
+        The trained weights.
+    module_ : torch.nn.Module
+        The trained module.
+    history_ : list of dict
+        One row per epoch.
+    schema_ : Schema
+        Node types, modalities and edge types of the training graph.
+    objective_ : str
+        The objective that was used.
+
+    References
+    ----------
+    Velickovic et al., Deep graph infomax, ICLR 2019, for ``objective="infomax"``.
+
+    Examples
+    --------
+    >>> from sklearn.cluster import KMeans
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skmmg import NodeEmbedder
+    >>> from skmmg.datasets import make_multimodal_graph
+    >>> X = make_multimodal_graph(n_samples=60, random_state=0).graph.nodes("item")
+    >>> embedder = NodeEmbedder("hgt", max_epochs=3, random_state=0)
+    >>> make_pipeline(embedder, KMeans(3, n_init=1, random_state=0)).fit_predict(X).shape
+    (60,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **SupervisedMixin._parameter_constraints,
+        "objective": [StrOptions({"auto", "classification", "infomax"})],
+    }
+
+    def __init__(
+        self,
+        model: str | ModelSpec = "hgnn_ima",
+        *,
+        objective: str = "auto",
+        modalities: Mapping[str, Any] | None = None,
+        graph: Any = "knn",
+        fusion: str | None = None,
+        setting: str = "transductive",
+        missing: str = "copy",
+        scaling: str | None = "auto",
+        max_epochs: int = 300,
+        lr: float = 1e-3,
+        weight_decay: float = 5e-3,
+        optimizer: str = "adamw",
+        lr_scheduler: str | None = None,
+        early_stopping: bool | str = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 50,
+        tol: float = 0.0,
+        class_weight: Mapping[Any, float] | str | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            model,
+            modalities=modalities,
+            graph=graph,
+            fusion=fusion,
+            setting=setting,
+            missing=missing,
+            scaling=scaling,
+            max_epochs=max_epochs,
+            lr=lr,
+            weight_decay=weight_decay,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            class_weight=class_weight,
+            device=device,
+            precision=precision,
+            warm_start=warm_start,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.objective = objective
+
+    @fit_context()
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
+        """Train the model.
+
+        Parameters
+        ----------
+        X : NodeView, or array, sparse matrix or DataFrame of shape (n_samples, n_features)
+            Nodes or rows to train on.
+        y : array-like of shape (n_samples,) or None, default=None
+            Their classes, for ``objective="classification"``.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            Their weights in the classification loss.
+
+        Returns
+        -------
+        self : NodeEmbedder
+            The fitted estimator. If `fit` fails or is interrupted, it is left as it was.
+        """
+        with self._all_or_nothing():
+            self.objective_ = self._choose_objective(y)
+            if self.objective_ == "classification":
+                self._fit_classes(X, y, sample_weight, None, None)
+            else:
+                self._fit_infomax(X)
+        return self
+
+    def _choose_objective(self, y: Any) -> str:
+        if self.objective == "auto":
+            return "infomax" if y is None else "classification"
+        if self.objective == "classification" and y is None:
+            raise ValueError(
+                'objective="classification" needs y, got None. Pass the classes of the nodes, or '
+                'set objective="infomax".'
+            )
+        return self.objective
+
+    def _fit_infomax(self, X: Any) -> None:
+        seed, focus = self._seed(), self._fit_focus(X)
+        n_samples = len(focus.ids)
+        self._fit_module(
+            focus,
+            np.ones(n_samples, dtype=np.int64),
+            np.ones(n_samples),
+            None,
+            criterion=InfomaxLoss,
+            stopping="train_loss" if self.early_stopping else None,
+            n_outputs=2,
+            seed=seed,
+            callback_data=(X, None),
+            wrap=Infomax,
+        )
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embed nodes or rows.
+
+        Parameters
+        ----------
+        X : as in `fit`
+            Nodes of the training graph or of another one with its schema, or rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, out_channels)
+            Embedding.
+        """
+        return self._embed(X)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = self.objective == "classification"
+        return tags

@@ -1,0 +1,125 @@
+"""X, in either form, as some nodes of a graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import scipy.sparse as sp
+
+from skmmg.graph import MultiModalGraph, NodeView, Schema
+from skmmg.graph._neighbors import FittedNeighbors, NeighborSpec
+from skmmg.training import Statistics, column_statistics, scale_features
+
+Block = np.ndarray | sp.csr_array
+ROW = "row"
+
+
+@dataclass(frozen=True)
+class Focus:
+    """Some nodes of one type of a graph, and how the features of the graph are scaled."""
+
+    graph: MultiModalGraph
+    node_type: str
+    ids: np.ndarray
+    statistics: Statistics
+
+    @property
+    def schema(self) -> Schema:
+        """Schema of the graph with the node type as its target."""
+        return self.graph.nodes(self.node_type, slice(0, 0)).schema
+
+    def at(self, ids: np.ndarray) -> Focus:
+        """The same graph seen from other nodes."""
+        return Focus(self.graph, self.node_type, ids, self.statistics)
+
+
+def focus_on_view(X: NodeView, statistics: Statistics) -> Focus:
+    """The nodes of a view."""
+    return Focus(X.graph, X.node_type, X.ids, statistics)
+
+
+@dataclass(frozen=True)
+class RowGraph:
+    """Rows of a 2-D X as the nodes of a graph that new rows can be attached to.
+
+    Parameters
+    ----------
+    blocks : dict of str to array of shape (n_fitted, n_features_m)
+        Scaled features of the fitted rows; rows that are missing hold zeros.
+    present : dict of str to array of bool of shape (n_fitted,)
+        Which fitted rows have the modality.
+    statistics : dict of str to (mean, scale)
+        How blocks were scaled.
+    neighbors : FittedNeighbors or None
+        Finds the fitted rows that are near a row; None for a graph without edges.
+    edge_index : dict of (str, str, str) to array of shape (2, n_edges)
+        Edges between the fitted rows.
+    """
+
+    blocks: dict[str, Block]
+    present: dict[str, np.ndarray]
+    statistics: dict[str, tuple[np.ndarray, np.ndarray]]
+    neighbors: FittedNeighbors | None
+    edge_index: dict[tuple[str, str, str], np.ndarray]
+
+    @classmethod
+    def fit(cls, blocks: dict[str, Block], spec: NeighborSpec | None, scaling: str | None) -> Self:
+        """Scale the rows and link each to the rows near it, itself included."""
+        graph = MultiModalGraph({ROW: blocks})
+        statistics = column_statistics(graph, scaling)[ROW]
+        scaled, present = _scale(graph, statistics)
+        if spec is None:
+            return cls(scaled, present, statistics, None, {})
+        neighbors = spec.fit(scaled, present)
+        return cls(scaled, present, statistics, neighbors, neighbors.edges(scaled, present))
+
+    def focus(self) -> Focus:
+        """The fitted rows."""
+        return _focus_on_rows(self.blocks, self.present, self.edge_index)
+
+    def attach(self, blocks: dict[str, Block]) -> Focus:
+        """Rows that are linked from the fitted rows near them and from nowhere else.
+
+        No edge leaves a new row, so the fitted rows, and the other new rows, never see it.
+        """
+        given = {name: np.ones(block.shape[0], dtype=bool) for name, block in blocks.items()}
+        new = MultiModalGraph({ROW: blocks}, masks={ROW: given})
+        scaled, present = _scale(new, self.statistics)
+        edges = dict(self.edge_index)
+        n_fitted = len(next(iter(self.present.values())))
+        if self.neighbors is not None:
+            shift = np.array([[0], [n_fitted]])
+            for edge_type, index in self.neighbors.edges(scaled, present).items():
+                edges[edge_type] = np.hstack([edges[edge_type], index + shift])
+        rows = {name: _stack(self.blocks[name], block) for name, block in scaled.items()}
+        masks = {name: np.append(self.present[name], mask) for name, mask in present.items()}
+        focus = _focus_on_rows(rows, masks, edges)
+        return focus.at(focus.ids[n_fitted:])
+
+
+def _focus_on_rows(
+    blocks: dict[str, Block],
+    present: dict[str, np.ndarray],
+    edge_index: dict[tuple[str, str, str], np.ndarray],
+) -> Focus:
+    graph = MultiModalGraph({ROW: blocks}, edge_index, masks={ROW: present}, add_reverse=False)
+    return Focus(graph, ROW, np.arange(graph.n_nodes[ROW]), column_statistics(graph, None))
+
+
+def _scale(
+    graph: MultiModalGraph, statistics: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> tuple[dict[str, Block], dict[str, np.ndarray]]:
+    present = {name: graph.present(ROW, name) for name in graph.x[ROW]}
+    scaled = {
+        name: scale_features(x, present[name], *statistics[name])
+        for name, x in graph.x[ROW].items()
+    }
+    return scaled, present
+
+
+def _stack(fitted: Block, new: Block) -> Block:
+    if isinstance(fitted, np.ndarray) and isinstance(new, np.ndarray):
+        return np.vstack([fitted, new])
+    return sp.csr_array(sp.vstack([sp.csr_array(fitted), sp.csr_array(new)], format="csr"))

@@ -1,0 +1,65 @@
+"""Parameters that are a name or a spec object: `model="hgt"` is short for `model=HGT()`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from sklearn.base import BaseEstimator
+
+from skmmg.graph import KNNGraph, RadiusGraph
+from skmmg.models import MODELS
+
+GRAPHS: dict[str, type[BaseEstimator]] = {"knn": KNNGraph, "radius": RadiusGraph}
+
+
+class NamedSpecsMixin(BaseEstimator):
+    """Nested parameters, such as `model__heads`, for the names of specs as well."""
+
+    _named_specs: ClassVar[dict[str, Mapping[str, type[BaseEstimator]]]] = {
+        "model": MODELS,
+        "graph": GRAPHS,
+    }
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get parameters, those of a spec that is given by name included.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the parameters of specs.
+
+        Returns
+        -------
+        dict
+            Parameter names mapped to their values.
+        """
+        params: dict[str, Any] = super().get_params(deep=deep)
+        if not deep:
+            return params
+        for name, specs in self._named_specs.items():
+            value = params.get(name)
+            if isinstance(value, str) and value in specs:
+                defaults = specs[value]().get_params()
+                params |= {f"{name}__{key}": default for key, default in defaults.items()}
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; a nested one turns the name of a spec into the spec.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters, such as ``lr=1e-2`` or ``model__heads=4``.
+
+        Returns
+        -------
+        self : estimator
+            The estimator.
+        """
+        for name, specs in self._named_specs.items():
+            value = params.get(name, getattr(self, name, None))
+            nested = any(key.startswith(f"{name}__") for key in params)
+            if nested and isinstance(value, str) and value in specs:
+                params[name] = specs[value]()
+        return super().set_params(**params)

@@ -1,0 +1,104 @@
+"""Training on labelled nodes: what the classifier and the supervised embedder share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+
+from skmmg._sklearn import check_sample_weight, check_y
+from skmmg.estimators._base import GraphEstimator
+from skmmg.estimators._focus import Focus
+from skmmg.estimators._split import split_off_validation
+from skmmg.graph import NodeView
+from skmmg.training import ClassificationLoss
+
+
+class SupervisedMixin(GraphEstimator):
+    """Classes, weights, validation, and the classification loss."""
+
+    def _fit_classes(
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any
+    ) -> None:
+        seed = self._seed()
+        focus = self._fit_focus(X)
+        y = self._check_labels(y, focus)
+        weight = check_sample_weight(sample_weight, y)
+        classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(
+                f"y has to hold at least two classes, got one class: {classes[0]!r}."
+            )
+        if not weight.any():
+            raise ValueError("sample_weight has to be positive somewhere, got zeros only.")
+        if self.warm_start and not np.array_equal(getattr(self, "classes_", classes), classes):
+            raise ValueError(
+                f"warm_start=True needs the classes of the last fit, {self.classes_}, got "
+                f"{classes}. Set warm_start=False to start afresh."
+            )
+        self.classes_ = classes
+        weight = weight * self._class_weights(y, codes)
+        train, held_out = self._validation(focus, codes, weight, X_val, y_val, seed)
+        self._fit_module(
+            *train,
+            held_out,
+            criterion=ClassificationLoss,
+            stopping=None if held_out is None else self._stopping_rule(),
+            n_outputs=len(classes),
+            seed=seed,
+            callback_data=(X, y),
+        )
+
+    def _check_labels(self, y: Any, focus: Focus) -> np.ndarray:
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        y = check_y(y)
+        check_classification_targets(y)
+        if len(y) != len(focus.ids):
+            raise ValueError(
+                f"y has to hold one label per sample of X, got {len(y)} labels for "
+                f"{len(focus.ids)} samples. Slice both alike: fit(X[train], y[train])."
+            )
+        return y
+
+    def _class_weights(self, y: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        return compute_class_weight(self.class_weight, classes=self.classes_, y=y)[codes]
+
+    def _validation(
+        self,
+        focus: Focus,
+        codes: np.ndarray,
+        weight: np.ndarray,
+        X_val: Any,
+        y_val: Any,
+        seed: int,
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
+        """Nodes to train on and nodes to watch, each with classes and weights."""
+        if (X_val is None) != (y_val is None):
+            raise ValueError("X_val and y_val go together, got one of them.")
+        if X_val is not None:
+            watched = self._validation_focus(X_val, focus)
+            labels = self._check_labels(y_val, watched)
+            unknown = np.setdiff1d(labels, self.classes_)
+            if len(unknown):
+                raise ValueError(f"y_val has classes that y does not have: {unknown.tolist()}.")
+            held_out = np.searchsorted(self.classes_, labels)
+            return (focus, codes, weight), (watched, held_out, np.ones(len(labels)))
+        if not self.early_stopping:
+            return (focus, codes, weight), None
+        parts = split_off_validation(codes, weight, self.validation_fraction, seed)
+        train, held_out = ((focus.at(focus.ids[i]), codes[i], weight[i]) for i in parts)
+        return train, held_out
+
+    def _validation_focus(self, X_val: Any, focus: Focus) -> Focus:
+        if not isinstance(X_val, NodeView):
+            return self._new_rows(X_val)
+        differences = focus.schema.diff(X_val.schema)
+        if differences:
+            raise ValueError("\n".join(["Modalities of X and of X_val differ:", *differences]))
+        graph, ids = X_val.graph, X_val.ids
+        return Focus(graph, X_val.node_type, ids, focus.statistics)

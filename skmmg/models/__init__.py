@@ -1,0 +1,83 @@
+"""Models: one file per system, with its spec and its module."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import pandas as pd
+
+from skmmg.models._base import ModelOutput, ModelSpec
+from skmmg.models.hgnn_ima import HGNNIMA
+from skmmg.models.hgt import HGT
+from skmmg.models.mlp import MLP
+
+MODELS: dict[str, type[ModelSpec]] = {
+    "hgnn_ima": HGNNIMA,
+    "hgt": HGT,
+    "mlp": MLP,
+}
+
+__all__ = ["HGNNIMA", "HGT", "MLP", "MODELS", "ModelOutput", "ModelSpec", "get_model", "list_models"]
+
+
+def get_model(model: str | ModelSpec) -> ModelSpec:
+    """Spec of a model, from its name or as it is.
+
+    Parameters
+    ----------
+    model : str or ModelSpec
+        A name that `list_models` shows, or a spec.
+
+    Returns
+    -------
+    ModelSpec
+        A new spec with default parameters, or `model`.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known.
+
+    Examples
+    --------
+    >>> from skmmg.models import get_model
+    >>> get_model("hgt")
+    HGT()
+    """
+    if isinstance(model, ModelSpec):
+        return model
+    if isinstance(model, str) and model in MODELS:
+        return MODELS[model]()
+    close = difflib.get_close_matches(str(model), MODELS, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(
+        f"model={model!r} is not known.{hint} Known models: {', '.join(MODELS)}; or pass a spec "
+        "such as skmmg.models.HGNNIMA()."
+    )
+
+
+def list_models() -> pd.DataFrame:
+    """Table of the models: name, class, tasks, fusion modes, paper.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per model, indexed by name.
+
+    Examples
+    --------
+    >>> from skmmg import list_models
+    >>> list_models().loc["hgt", "spec"]
+    'HGT'
+    """
+    rows: dict[str, dict[str, Any]] = {
+        name: {
+            "spec": spec.__name__,
+            "tasks": ", ".join(spec.tasks),
+            "fusion": ", ".join(spec.fusion_modes) or "native",
+            "paper": spec.paper,
+        }
+        for name, spec in MODELS.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")

@@ -1,0 +1,140 @@
+"""What every model of the package shares: its spec, its output, its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from skmmg._sklearn import validate_params
+from skmmg.graph import Schema
+from skmmg.nn import EdgeAttention, GraphTensors
+
+MISSING = ("copy", "zero", "mean_neighbors", "learned")
+
+
+@dataclass
+class ModelOutput:
+    """What a module gives for some target nodes.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n_samples, n_outputs)
+        Scores of the classes.
+    embedding : Tensor of shape (n_samples, out_channels)
+        The fused state that the classifier sees.
+    unimodal_logits : dict of str to Tensor of shape (n_samples, n_outputs)
+        Scores from single modalities that the loss wants right as well.
+    penalties : dict of str to Tensor
+        Terms of the loss that need no label, with their weights in them.
+    modality_weights : Tensor of shape (n_samples, n_modalities) or None
+        Weights of the modalities in the fused state.
+    attention : list of EdgeAttention
+        Attention of every layer, where the model has any.
+    """
+
+    logits: Tensor
+    embedding: Tensor
+    unimodal_logits: dict[str, Tensor] = field(default_factory=dict)
+    penalties: dict[str, Tensor] = field(default_factory=dict)
+    modality_weights: Tensor | None = None
+    attention: list[EdgeAttention] = field(default_factory=list)
+
+
+class GraphModule(Protocol):
+    """A module that an estimator can train."""
+
+    modalities: tuple[str, ...]
+    out_channels: int
+
+    def __call__(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
+        """Output for the target nodes with these ids."""
+
+
+class Backbone(Protocol):
+    """A network on one state per node, which the fusion wrappers make multi-modal."""
+
+    out_channels: int
+
+    def __call__(self, x_dict: Mapping[str, Tensor], graph: GraphTensors) -> dict[str, Tensor]:
+        """New states of the node types, (n_nodes, out_channels) each."""
+
+
+class ModelSpec(BaseEstimator):
+    """Parameters of a model, its source, and how to build it. Subclasses have one paper each."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
+    #: name under which `model=` knows it
+    name: ClassVar[str]
+    #: title, venue and identifier of the source
+    paper: ClassVar[str]
+    #: fusion strategies that `fusion=` can choose; the first is the default, none if it is built in
+    fusion_modes: ClassVar[tuple[str, ...]] = ()
+    #: tasks that it can be trained for
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+
+    def build(
+        self, schema: Schema, n_outputs: int, *, fusion: str | None = None, missing: str = "copy"
+    ) -> nn.Module:
+        """Build the module for graphs of one schema.
+
+        Parameters
+        ----------
+        schema : Schema
+            Node types with their modalities, edge types, and the target node type.
+        n_outputs : int
+            Number of classes.
+        fusion : str or None, default=None
+            One of `fusion_modes`; None takes the first.
+        missing : {"copy", "zero", "mean_neighbors", "learned"}, default="copy"
+            What a node gets for a modality that it lacks, see `skmmg.nn.ModalityEncoder`.
+
+        Returns
+        -------
+        torch.nn.Module
+            A module that maps (`skmmg.nn.GraphTensors`, target ids) to `ModelOutput`.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of its range, or the model does not take `fusion`.
+        """
+        validate_params(self)
+        if schema.target is None:
+            raise ValueError("The schema has no target. Take it from a view: graph.nodes(...).")
+        if not schema.modalities:
+            raise ValueError(
+                "No node type has a modality, so there is nothing to learn from. Give at least "
+                "one node type a feature matrix."
+            )
+        return self._build(schema, n_outputs, self._check_fusion(fusion), missing)
+
+    def _build(
+        self, schema: Schema, n_outputs: int, fusion: str | None, missing: str
+    ) -> nn.Module:
+        raise NotImplementedError(f"{type(self).__name__} has no _build.")
+
+    def _check_fusion(self, fusion: str | None) -> str | None:
+        modes: Sequence[str] = self.fusion_modes
+        if fusion is None:
+            return modes[0] if modes else None
+        if not modes:
+            raise ValueError(
+                f"fusion={fusion!r} does not apply to model {self.name!r}, which takes several "
+                "modalities natively. Leave fusion=None."
+            )
+        if fusion not in modes:
+            raise ValueError(f"fusion has to be one of {list(modes)}, got {fusion!r}.")
+        return fusion
+
+
+def check_heads(channels: int, heads: int) -> None:
+    """Raise where the heads cannot share the channels."""
+    if channels % heads:
+        raise ValueError(
+            f"heads has to divide hidden_channels, got heads={heads} and "
+            f"hidden_channels={channels}. Change one of them."
+        )

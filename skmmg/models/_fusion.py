@@ -1,0 +1,139 @@
+"""Early and late fusion: how a model for one modality becomes one for several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from skmmg.graph import Schema
+from skmmg.models._base import Backbone, ModelOutput
+from skmmg.nn import GraphTensors, ModalityAttention, ModalityEncoder
+
+EARLY_FUSION = ("concat", "mean", "sum")
+LATE_FUSION = ("attention", "mean", "concat", "logits")
+
+BackboneFactory = Callable[[int], nn.Module]
+
+
+def fuse(
+    backbone: BackboneFactory,
+    schema: Schema,
+    n_outputs: int,
+    *,
+    fusion: str,
+    missing: str,
+    channels: int,
+    input_dropout: float,
+    early_fusion: str,
+    late_fusion: str,
+) -> nn.Module:
+    """Wrap a backbone in early or late fusion.
+
+    `backbone` is called with a number of input channels, once for early fusion and once per
+    modality for late fusion.
+    """
+    encoder = ModalityEncoder(
+        schema.node_types,
+        schema.modalities,
+        channels,
+        missing=missing,
+        activation=None,
+        dropout=input_dropout,
+    )
+    if fusion == "early":
+        net = backbone(channels)
+        return EarlyFusion(encoder, net, schema, n_outputs, early_fusion)
+    nets = [backbone(channels) for _ in schema.modalities]
+    return LateFusion(encoder, nets, schema, n_outputs, late_fusion)
+
+
+class EarlyFusion(nn.Module):
+    r"""Merge the modalities of a node at the input; then one backbone and one classifier.
+
+    With ``early_fusion="concat"`` a type's modalities side by side go through one linear map,
+    :math:`\tanh(\sum_m x^m P_m)`; with "mean" and "sum" each is mapped, then tanh, then merged.
+    """
+
+    def __init__(
+        self,
+        encoder: ModalityEncoder,
+        backbone: nn.Module,
+        schema: Schema,
+        n_outputs: int,
+        early_fusion: str,
+    ) -> None:
+        super().__init__()
+        self.modalities, self.target = schema.modalities, schema.target
+        self.early_fusion = early_fusion
+        self.encoder, self.backbone = encoder, backbone
+        self.out_channels = _out_channels(backbone)
+        self.head = nn.Linear(self.out_channels, n_outputs)
+
+    def forward(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
+        """Output for the target nodes `ids`."""
+        h = self.encoder(graph)  # (M, N, d)
+        if self.early_fusion == "concat":
+            x = h.sum(0).tanh()
+        else:
+            x = h.tanh().sum(0) if self.early_fusion == "sum" else h.tanh().mean(0)
+        z = self.backbone(_by_type(x, graph), graph)[self.target][ids]
+        return ModelOutput(self.head(z), z)
+
+
+class LateFusion(nn.Module):
+    """One backbone per modality on the same graph; their outputs are merged.
+
+    `late_fusion` is "attention" (equations 12 to 14 of HGNN-IMA), "mean", "concat", or "logits"
+    (mean of the log-probabilities of one classifier per modality).
+    """
+
+    def __init__(
+        self,
+        encoder: ModalityEncoder,
+        backbones: list[nn.Module],
+        schema: Schema,
+        n_outputs: int,
+        late_fusion: str,
+    ) -> None:
+        super().__init__()
+        self.modalities, self.target = schema.modalities, schema.target
+        self.late_fusion = late_fusion
+        self.encoder, self.backbones = encoder, nn.ModuleList(backbones)
+        width, n_modalities = _out_channels(backbones[0]), len(backbones)
+        self.attention = ModalityAttention(width) if late_fusion == "attention" else None
+        self.out_channels = width * n_modalities if late_fusion == "concat" else width
+        if late_fusion == "logits":
+            self.heads = nn.ModuleList(nn.Linear(width, n_outputs) for _ in backbones)
+        else:
+            self.head = nn.Linear(self.out_channels, n_outputs)
+
+    def forward(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
+        """Output for the target nodes `ids`."""
+        h = self.encoder(graph).tanh()  # (M, N, d)
+        parts = [
+            net(_by_type(h_m, graph), graph)[self.target][ids]
+            for net, h_m in zip(self.backbones, h)
+        ]
+        if self.late_fusion == "logits":
+            scores = [head(z) for head, z in zip(self.heads, parts)]
+            logits = torch.stack([s.log_softmax(1) for s in scores]).mean(0)
+            return ModelOutput(logits, torch.stack(parts).mean(0))
+        weights = None
+        if self.attention is not None:
+            z, weights = self.attention(torch.stack(parts))
+        elif self.late_fusion == "concat":
+            z = torch.cat(parts, 1)
+        else:
+            z = torch.stack(parts).mean(0)
+        return ModelOutput(self.head(z), z, modality_weights=weights)
+
+
+def _by_type(x: Tensor, graph: GraphTensors) -> Mapping[str, Tensor]:
+    parts = torch.split(x, list(graph.num_nodes.values()))
+    return dict(zip(graph.num_nodes, parts))
+
+
+def _out_channels(backbone: Backbone | nn.Module) -> int:
+    return int(backbone.out_channels)  # type: ignore[arg-type]

@@ -1,0 +1,22 @@
+"""One module per node type, whatever the type's name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+
+class ByType(nn.Module):
+    """Modules looked up by name. `nn.ModuleDict` refuses names such as "a.b" or "items"."""
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self._index = {name: i for i, name in enumerate(modules)}
+        self.entries = nn.ModuleList(modules.values())
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self.entries[self._index[name]]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._index

@@ -1,0 +1,168 @@
+"""All relations of a heterogeneous graph in one compressed structure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+EdgeType = tuple[str, str, str]
+K = TypeVar("K")
+
+
+class Segments(NamedTuple):
+    """Runs of consecutive edges over which a softmax is taken."""
+
+    offsets: Tensor  # (n_segments + 1,) first edge of every run
+    index: Tensor  # (n_edges,) run of every edge
+
+
+class EdgeStructure:
+    """The edges of all relations, sorted by (destination, relation).
+
+    Nodes of all types get one numbering: type after type, in the order of `num_nodes`. A *source
+    row* numbers (relation, source node) pairs, because an operator transforms the sources of each
+    relation by a matrix of its own before it gathers them.
+
+    Parameters
+    ----------
+    edge_index_dict : mapping of (str, str, str) to Tensor of shape (2, n_edges)
+        Source and destination ids, each counted within its node type. Parallel edges and
+        self-loops are kept.
+    num_nodes : mapping of str to int
+        Number of nodes of every node type.
+    edge_types : sequence of (str, str, str)
+        The relations, in the order in which an operator stacks its parameters. A relation that
+        `edge_index_dict` lacks has no edges.
+
+    Attributes
+    ----------
+    node_slices : dict of str to slice
+        Where the nodes of a type stand in the common numbering.
+    row_slices : list of slice
+        Where the sources of a relation stand among the source rows.
+    dst, src, row, relation : Tensor of shape (n_edges,)
+        Destination, source, source row and relation of every edge, in sorted order.
+    order : Tensor of shape (n_edges,)
+        Position of every sorted edge in the concatenation of the relations' edges.
+    """
+
+    def __init__(
+        self,
+        edge_index_dict: Mapping[EdgeType, Tensor],
+        num_nodes: Mapping[str, int],
+        edge_types: Sequence[EdgeType],
+    ) -> None:
+        self.edge_types = tuple(edge_types)
+        self.node_slices = stack_slices(num_nodes)
+        self.row_slices = list(
+            stack_slices({i: num_nodes[src] for i, (src, _, _) in enumerate(self.edge_types)}).values()
+        )
+        self.num_nodes = sum(num_nodes.values())
+        self.num_rows = self.row_slices[-1].stop if self.row_slices else 0
+        present = {e: edge_index_dict[e] for e in self.edge_types if e in edge_index_dict}
+        device = next(iter(edge_index_dict.values())).device if edge_index_dict else None
+        empty = torch.zeros(2, 0, dtype=torch.long, device=device)
+        parts = [present.get(e, empty) for e in self.edge_types] or [empty]
+        self.num_edges_per_type = [part.shape[1] for part in parts]
+        dst = torch.cat(
+            [p[1] + self.node_slices[e[2]].start for p, e in zip(parts, self.edge_types)] or parts
+        ).reshape(-1)
+        src = torch.cat(
+            [p[0] + self.node_slices[e[0]].start for p, e in zip(parts, self.edge_types)] or parts
+        ).reshape(-1)
+        row = torch.cat(
+            [p[0] + rows.start for p, rows in zip(parts, self.row_slices)] or parts
+        ).reshape(-1)
+        relation = torch.repeat_interleave(
+            torch.arange(len(parts), device=dst.device),
+            torch.tensor(self.num_edges_per_type, device=dst.device),
+        )
+        self.order = torch.argsort(dst * len(parts) + relation, stable=True)
+        self.dst, self.src = dst[self.order], src[self.order]
+        self.row, self.relation = row[self.order], relation[self.order]
+        self.num_edges = len(self.order)
+        self._blocks: dict[int, _Blocks] = {}
+        self._segments: dict[tuple[str, int], Segments] = {}
+        self._indptr = _indptr(self.dst, self.num_nodes)
+
+    def segments(self, scope: str, copies: int = 1) -> Segments:
+        """Edges into one node (`scope="node"`), or into one node by one relation.
+
+        With ``copies`` > 1 the runs of that many stacked copies of the edges.
+        """
+        key = (scope, copies)
+        if key not in self._segments:
+            if scope == "node":
+                offsets, index = self._indptr, self.dst
+            else:
+                run = self.dst * max(len(self.edge_types), 1) + self.relation
+                _, index, counts = torch.unique_consecutive(
+                    run, return_inverse=True, return_counts=True
+                )
+                offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+            self._segments[key] = Segments(
+                _stack_offsets(offsets, self.num_edges, copies),
+                _stack(index, len(offsets) - 1, copies),
+            )
+        return self._segments[key]
+
+    def blocks(self, copies: int) -> _Blocks:
+        """Block-diagonal index arrays of `copies` copies of the (node, source row) matrix."""
+        if copies not in self._blocks:
+            self._blocks[copies] = _Blocks(self, copies)
+        return self._blocks[copies]
+
+    def split(self, values: Tensor) -> dict[EdgeType, Tensor]:
+        """Per-edge values (n_edges, ...) in sorted order, given back relation by relation."""
+        unsorted = torch.empty_like(values)
+        unsorted[self.order] = values
+        parts = torch.split(unsorted, self.num_edges_per_type)
+        return dict(zip(self.edge_types, parts))
+
+
+class _Blocks:
+    """Index arrays (int32 where they fit) of a block-diagonal matrix and of its transpose."""
+
+    def __init__(self, edges: EdgeStructure, copies: int) -> None:
+        n_nodes, n_rows, n_edges = edges.num_nodes, edges.num_rows, edges.num_edges
+        largest = copies * max(n_nodes, n_rows, n_edges)
+        dtype = torch.int32 if largest < torch.iinfo(torch.int32).max else torch.int64
+        by_row = torch.argsort(edges.row, stable=True)
+        rows = _indptr(edges.row, n_rows)
+        self.crow = _stack_offsets(edges._indptr, n_edges, copies).to(dtype)
+        self.col = _stack(edges.row, n_rows, copies).to(dtype)
+        self.crow_t = _stack_offsets(rows, n_edges, copies).to(dtype)
+        self.col_t = _stack(edges.dst[by_row], n_nodes, copies).to(dtype)
+        self.permutation = _stack(by_row, n_edges, copies)
+        self.shape = (copies * n_nodes, copies * n_rows)
+        # rows to add below the matrix so that it has no fewer cells than edges: torch's sampled
+        # product cuts the index arrays of a multigraph denser than that, in place
+        cells = max(self.shape[1], 1)
+        self.padding = max(0, -(-copies * n_edges // cells) - self.shape[0])
+        self.crow_padded = torch.cat([self.crow, self.crow[-1:].expand(self.padding)])
+
+
+def stack_slices(sizes: Mapping[K, int]) -> dict[K, slice]:
+    """Where parts of these sizes stand when they are stacked in order."""
+    start, out = 0, {}
+    for key, size in sizes.items():
+        out[key] = slice(start, start + size)
+        start += size
+    return out
+
+
+def _indptr(index: Tensor, size: int) -> Tensor:
+    counts = torch.bincount(index, minlength=size)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def _stack(index: Tensor, step: int, copies: int) -> Tensor:
+    shift = torch.arange(copies, device=index.device) * step
+    return (index + shift[:, None]).reshape(-1)
+
+
+def _stack_offsets(offsets: Tensor, step: int, copies: int) -> Tensor:
+    return torch.cat([offsets[:1], _stack(offsets[1:], step, copies)])

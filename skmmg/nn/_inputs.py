@@ -1,0 +1,111 @@
+"""A multi-modal heterogeneous graph as tensors: what every model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from skmmg.nn._edges import EdgeStructure, EdgeType
+from skmmg.nn._sparse import SparseMatrix
+
+Features = Tensor | SparseMatrix
+
+
+@dataclass(frozen=True)
+class GraphTensors:
+    """Features, missing rows and edges of a graph, on one device.
+
+    Parameters
+    ----------
+    x : dict of str to dict of str to Tensor or SparseMatrix of shape (n_nodes, n_features)
+        Features by node type and modality; rows that are missing hold zeros.
+    num_nodes : dict of str to int
+        Number of nodes of every node type.
+    edge_index : dict of (str, str, str) to Tensor of shape (2, n_edges)
+        Source and destination ids.
+    missing : dict of str to dict of str to Tensor of shape (n_nodes,), dtype bool
+        Which nodes lack a modality that their type has; left out where no node does.
+    edge_weight : dict of (str, str, str) to Tensor of shape (n_edges,)
+        Weights of the relations that have any.
+    device : torch.device
+        Where the tensors are.
+    row_order : Tensor of shape (n_nodes of all types,) or None
+        Whose features every node has, see `shuffled`; None: its own.
+    """
+
+    x: dict[str, dict[str, Features]]
+    num_nodes: dict[str, int]
+    edge_index: dict[EdgeType, Tensor]
+    missing: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    edge_weight: dict[EdgeType, Tensor] = field(default_factory=dict)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    row_order: Tensor | None = None
+    _cache: dict[tuple[object, ...], object] = field(default_factory=dict, repr=False)
+
+    def edges(self, edge_types: Sequence[EdgeType]) -> EdgeStructure:
+        """The edges of these relations in one structure, made once."""
+        key = ("edges", *edge_types)
+        if key not in self._cache:
+            self._cache[key] = EdgeStructure(self.edge_index, self.num_nodes, edge_types)
+        return self._cache[key]  # type: ignore[return-value]
+
+    def absent(self, modalities: Sequence[str]) -> Tensor | None:
+        """Which nodes of all types lack which modality (n_modalities, n_nodes); None if none do."""
+        key = ("absent", *modalities)
+        if key not in self._cache:
+            rows = [torch.cat([self._absent(t, m) for t in self.num_nodes]) for m in modalities]
+            absent = torch.stack(rows)
+            if self.row_order is not None:
+                absent = absent[:, self.row_order]
+            self._cache[key] = absent if bool(absent.any()) else None
+        return self._cache[key]  # type: ignore[return-value]
+
+    def shuffled(self) -> GraphTensors:
+        """The same graph with the features of its nodes shuffled within every node type."""
+        starts = torch.tensor(list(self.num_nodes.values())).cumsum(0).tolist()
+        order = [
+            torch.randperm(size, device=self.device) + stop - size
+            for size, stop in zip(self.num_nodes.values(), starts)
+        ]
+        shared = {key: value for key, value in self._cache.items() if key[0] == "edges"}
+        return replace(self, row_order=torch.cat(order), _cache=shared)
+
+    def _absent(self, node_type: str, modality: str) -> Tensor:
+        if modality not in self.x.get(node_type, {}):
+            return torch.ones(self.num_nodes[node_type], dtype=torch.bool, device=self.device)
+        missing = self.missing.get(node_type, {}).get(modality)
+        if missing is not None:
+            return missing
+        return torch.zeros(self.num_nodes[node_type], dtype=torch.bool, device=self.device)
+
+    def neighbor_mean(
+        self, name: str, receivers: Tensor, givers: Tensor, dtype: torch.dtype
+    ) -> tuple[SparseMatrix, Tensor]:
+        """Matrix that averages `givers` among the in-neighbours of `receivers`, and who got one.
+
+        Both are masks over the nodes of all types; `name` is the key under which it is kept.
+        """
+        key = ("neighbor_mean", name, dtype)
+        if key not in self._cache:
+            edges = self.edges(tuple(self.edge_index))
+            self._cache[key] = _neighbor_mean(edges, receivers, givers, dtype)
+        return self._cache[key]  # type: ignore[return-value]
+
+
+def _neighbor_mean(
+    edges: EdgeStructure, receivers: Tensor, givers: Tensor, dtype: torch.dtype
+) -> tuple[SparseMatrix, Tensor]:
+    n_nodes = edges.num_nodes
+    used = receivers[edges.dst] & givers[edges.src]
+    dst, src = edges.dst[used], edges.src[used]
+    count = torch.bincount(dst, minlength=n_nodes)
+    crow = torch.cat([count.new_zeros(1), count.cumsum(0)])
+    values = count[dst].to(dtype).reciprocal()
+    matrix = torch.sparse_csr_tensor(
+        crow, src, values, (n_nodes, n_nodes), check_invariants=False
+    )
+    return SparseMatrix(matrix), count > 0
+

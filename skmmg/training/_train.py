@@ -1,0 +1,85 @@
+"""Train a module on nodes of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from skorch.callbacks import Callback, LRScheduler
+from torch import nn
+
+from skmmg.training._net import GraphNet, NodeDataset
+from skmmg.training._stopping import make_stopping
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+
+
+def train(
+    module: nn.Module,
+    data: NodeDataset,
+    validation: NodeDataset | None,
+    *,
+    criterion: type[nn.Module],
+    optimizer: str,
+    lr: float,
+    weight_decay: float,
+    lr_scheduler: str | None,
+    max_epochs: int,
+    early_stopping: str | None,
+    n_iter_no_change: int,
+    tol: float,
+    device: torch.device,
+    verbose: int = 0,
+    callbacks: Sequence[tuple[str, Callback]] = (),
+) -> GraphNet:
+    """Fit `module` in place and return the net, whose history has a row per epoch."""
+    all_callbacks = list(callbacks)
+    if early_stopping is not None:
+        stopping = make_stopping(early_stopping, n_iter_no_change, tol)
+        all_callbacks.append(("early_stopping", stopping))
+    if lr_scheduler is not None:
+        all_callbacks.append(("lr_scheduler", _make_scheduler(lr_scheduler, lr, max_epochs)))
+    net = GraphNet(
+        module,
+        criterion=criterion,
+        optimizer=OPTIMIZERS[optimizer],
+        optimizer__weight_decay=weight_decay,
+        lr=lr,
+        max_epochs=max_epochs,
+        train_split=None if validation is None else lambda dataset, y=None: (dataset, validation),
+        device=device,
+        verbose=verbose,
+        callbacks=all_callbacks,
+        **({} if verbose else {"callbacks__print_log": None}),
+    )
+    return net.fit(data)
+
+
+def _make_scheduler(name: str, lr: float, max_epochs: int) -> LRScheduler:
+    if name == "cosine":
+        return LRScheduler("CosineAnnealingLR", T_max=max_epochs)
+    # OneCycleLR counts its first step when it is made
+    return LRScheduler("OneCycleLR", max_lr=lr, total_steps=max_epochs + 1, pct_start=0.05)
+
+
+@contextmanager
+def private_seed(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch inside, and leave its global generators outside as they were."""
+    devices: list[Any] = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def choose_device(device: str) -> torch.device:
+    """The device of that name; "auto" takes a GPU where there is one."""
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

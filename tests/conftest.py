@@ -1,0 +1,36 @@
+"""What every test shares: one thread per process, and data only where somebody has it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# Read once, when the OpenMP runtime and matplotlib are loaded, so before torch is. Processes that
+# joblib starts inherit them. Tiny graphs on two threads that spin cost up to a hundred times more.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+DATA_VARIABLE = "SKMMG_DATA"
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Callable[[str], Path]:
+    """Give the folder of a data set that is not shipped, or skip the test where there is none."""
+
+    def find(name: str) -> Path:
+        root = os.environ.get(DATA_VARIABLE)
+        if root is None:
+            pytest.skip(f"{DATA_VARIABLE} names no folder with research data")
+        folder = Path(root) / name
+        if not folder.is_dir():
+            pytest.skip(f"{folder} does not exist")
+        return folder
+
+    return find

@@ -1,0 +1,492 @@
+"""Every model: it learns, it is invariant where it has to be, its options work, its errors tell."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from torch import nn
+
+from skmmg import MultiModalGraph, MultiModalGraphClassifier, list_models
+from skmmg.datasets import make_multimodal_graph
+from skmmg.models import HGNNIMA, HGT, MLP, MODELS, ModelOutput, ModelSpec, get_model
+from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION
+from skmmg.nn import GraphTensors
+from skmmg.training import ClassificationLoss, column_statistics, graph_tensors
+
+CPU = torch.device("cpu")
+CHANNELS, HEADS, N_CLASSES = 8, 2, 3
+N_NODES = {"movie": 9, "actor": 5, "tag": 3}
+WIDTHS = {"movie": {"text": 5, "image": 4}, "actor": {"text": 6}, "tag": {}}
+STARS, TAGGED, SIMILAR = (
+    ("movie", "stars", "actor"),
+    ("tag", "describes", "movie"),
+    ("movie", "similar", "movie"),
+)
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "-cross": {"cross_modal": "none"},
+    "-adapt": {"cross_modal": "mean"},
+    "+inf": {"cross_modal": "influenced"},
+    "-nei": {"cross_modal": "node"},
+    "-align": {"align": False},
+    "-Latt": {"att_loss_weight": 0.0},
+    "-Lind": {"unimodal_loss": False},
+}
+PRESETS = ("skmmg", "paper", "released")
+
+
+def draw_parts() -> tuple[dict[str, Any], dict[Any, np.ndarray]]:
+    """Matrices with rows that are missing, and edges; every type is reached and reaches."""
+    rng = np.random.default_rng(0)
+    nodes = {
+        t: {m: rng.normal(size=(N_NODES[t], width)) for m, width in widths.items()}
+        for t, widths in WIDTHS.items()
+    }
+    nodes["movie"]["image"][[1, 4]] = np.nan
+    nodes["movie"]["text"][4] = np.nan  # movie 4 has nothing
+    edges = {
+        (src, rel, dst): rng.integers([[N_NODES[src]], [N_NODES[dst]]], size=(2, n))
+        for (src, rel, dst), n in {STARS: 14, TAGGED: 10, SIMILAR: 12}.items()
+    }
+    return nodes, edges
+
+
+def make_graph() -> MultiModalGraph:
+    nodes, edges = draw_parts()
+    return MultiModalGraph({**nodes, "tag": N_NODES["tag"]}, edges)
+
+
+def make_single_type_graph() -> MultiModalGraph:
+    """One node type and two relations: every parameter has a say in what comes out."""
+    rng = np.random.default_rng(0)
+    text, image = rng.normal(size=(9, 5)), rng.normal(size=(9, 4))
+    image[[1, 4]], text[[2, 4]] = np.nan, np.nan
+    edges = {"near": rng.integers(9, size=(2, 20)), "far": rng.integers(9, size=(2, 20))}
+    return MultiModalGraph({"text": text, "image": image}, edges)
+
+
+def to_tensors(graph: MultiModalGraph, dtype: torch.dtype = torch.float64) -> GraphTensors:
+    return graph_tensors(graph, column_statistics(graph, None), device=CPU, dtype=dtype)
+
+
+def small(model: str | type[ModelSpec], **params: Any) -> ModelSpec:
+    """A narrow model without dropout."""
+    spec = MODELS[model] if isinstance(model, str) else model
+    sizes = {"hidden_channels": CHANNELS, "dropout": 0.0, "input_dropout": 0.0}
+    if spec is not MLP:
+        sizes["heads"] = HEADS
+    return spec(**{**sizes, **params})
+
+
+def build(
+    spec: ModelSpec, graph: MultiModalGraph, target: str = "movie", **options: Any
+) -> nn.Module:
+    torch.manual_seed(0)
+    module = spec.build(graph.nodes(target).schema, N_CLASSES, **options).double().eval()
+    with torch.no_grad():  # biases and placeholders start at zero: give them values
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return module
+
+
+def run(module: nn.Module, graph: MultiModalGraph, target: str = "movie") -> ModelOutput:
+    with torch.no_grad():
+        output: ModelOutput = module(to_tensors(graph), torch.arange(graph.n_nodes[target]))
+    return output
+
+
+def fit(spec: str | ModelSpec, X: Any, y: np.ndarray, **params: Any) -> MultiModalGraphClassifier:
+    defaults = {"max_epochs": 3, "lr": 0.02, "early_stopping": False, "random_state": 0}
+    return MultiModalGraphClassifier(spec, **{**defaults, **params}).fit(X, y)
+
+
+# ------------------------------------------------------------------------------ they learn
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_twenty_labelled_nodes_are_learnt_by_heart(model: str) -> None:
+    planted = make_multimodal_graph(60, signal=1.0, random_state=0)
+    X, y = planted.graph.nodes("item")[:20], planted.target[:20]
+
+    clf = fit(small(model, hidden_channels=16), X, y, max_epochs=60)
+
+    assert clf.score(X, y) == 1.0
+    assert clf.history_[-1]["train_ce"] < 0.5 * clf.history_[0]["train_ce"]
+
+
+@pytest.mark.parametrize(
+    ("model", "fusion"), [("hgnn_ima", None), ("hgt", "early"), ("hgt", "late")]
+)
+def test_a_graph_model_beats_the_mlp_where_the_label_is_two_hops_away(
+    model: str, fusion: str | None
+) -> None:
+    planted = make_multimodal_graph(
+        240, hops=2, signal=4.0, homophily=1.0, n_attributes=24, random_state=0
+    )
+    X, y, train = planted.graph.nodes("item"), planted.target, slice(0, 160)
+    test = slice(160, None)
+    settings = {"max_epochs": 40, "lr": 0.01}
+
+    graph_model = fit(small(model, hidden_channels=16), X[train], y[train], fusion=fusion, **settings)
+    mlp = fit(small("mlp", hidden_channels=16), X[train], y[train], **settings)
+
+    assert graph_model.score(X[test], y[test]) > mlp.score(X[test], y[test]) + 0.2
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_same_seed_gives_the_same_numbers(model: str) -> None:
+    planted = make_multimodal_graph(40, random_state=0)
+    X, y = planted.graph.nodes("item"), planted.target
+
+    first, second, other = (fit(model, X, y, random_state=seed) for seed in (0, 0, 1))
+
+    for name, values in first.weights_.items():
+        assert_array_equal(values, second.weights_[name])
+    assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    assert np.abs(first.predict_proba(X) - other.predict_proba(X)).max() > 1e-3
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_pickled_estimator_predicts_the_same(model: str) -> None:
+    planted = make_multimodal_graph(40, random_state=0)
+    X, y = planted.graph.nodes("item"), planted.target
+    clf = fit(model, X, y)
+
+    loaded = pickle.loads(pickle.dumps(clf))
+
+    assert_array_equal(loaded.predict_proba(X), clf.predict_proba(X))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kept", ["text", "image"])
+def test_a_modality_can_be_dropped(model: str, kept: str) -> None:
+    nodes, edges = draw_parts()
+    kept_nodes = {t: {m: x for m, x in ms.items() if m == kept} for t, ms in nodes.items()}
+    counted = {t: ms or N_NODES[t] for t, ms in kept_nodes.items()}
+    X = MultiModalGraph(counted, edges).nodes("movie")
+
+    clf = fit(small(model), X, np.arange(9) % N_CLASSES)
+
+    assert clf.schema_.modalities == (kept,)
+    assert np.isfinite(clf.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_featureless_type_can_be_classified(model: str) -> None:
+    clf = fit(small(model), make_graph().nodes("tag"), np.array([0, 1, 1]))
+
+    assert np.isfinite(clf.predict_proba(make_graph().nodes("tag"))).all()
+
+
+# ------------------------------------------------------------------------------ invariance
+
+
+def permute_nodes(graph: MultiModalGraph) -> tuple[MultiModalGraph, dict[str, np.ndarray]]:
+    """The same graph with its nodes renumbered and its edges in another order."""
+    rng = np.random.default_rng(1)
+    order = {t: rng.permutation(n) for t, n in graph.n_nodes.items()}
+    new_id = {t: np.argsort(p) for t, p in order.items()}
+    nodes = {t: {m: x[order[t]] for m, x in ms.items()} or len(order[t]) for t, ms in graph.x.items()}
+    edges = {
+        (src, rel, dst): np.stack([new_id[src][index[0]], new_id[dst][index[1]]])[
+            :, rng.permutation(index.shape[1])
+        ]
+        for (src, rel, dst), index in graph.edge_index.items()
+    }
+    return MultiModalGraph(nodes, edges, add_reverse=False), order
+
+
+@pytest.mark.parametrize("missing", ["copy", "zero", "mean_neighbors", "learned"])
+@pytest.mark.parametrize(
+    "spec",
+    [*(HGNNIMA(preset) for preset in PRESETS), HGT(), HGT(late_fusion="concat"), MLP()],
+    ids=repr,
+)
+def test_renumbering_nodes_and_edges_renumbers_the_output(spec: ModelSpec, missing: str) -> None:
+    graph = make_graph()
+    permuted, order = permute_nodes(graph)
+    module = build(spec.set_params(hidden_channels=16), graph, missing=missing)
+
+    out, other = run(module, graph), run(module, permuted)
+
+    assert_allclose(other.logits, out.logits[order["movie"]], atol=1e-10)
+    assert_allclose(other.embedding, out.embedding[order["movie"]], atol=1e-10)
+
+
+@pytest.mark.parametrize("missing", ["copy", "zero", "mean_neighbors"])
+@pytest.mark.parametrize(
+    ("model", "fusion"),
+    [("hgnn_ima", None), ("hgt", "early"), ("hgt", "late"), ("mlp", "early"), ("mlp", "late")],
+)
+def test_reordering_the_modalities_changes_nothing(
+    model: str, fusion: str | None, missing: str
+) -> None:
+    graph = make_graph()
+    movie = graph.x["movie"]
+    reordered = graph.with_features({"movie": {m: movie[m] for m in ("image", "text")}})
+    assert reordered.nodes("movie").schema.modalities == ("image", "text")
+    spec, options = small(model), {"fusion": fusion, "missing": missing}
+    module, other = (build(spec, g, **options) for g in (graph, reordered))
+
+    copy_weights(module, other)
+
+    assert_allclose(run(other, reordered).logits, run(module, graph).logits, atol=1e-10)
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Copy every weight to where it belongs when the modalities have another order."""
+    moved = ("encoder.projections.", "backbones.")
+    shared = {k: v for k, v in source.state_dict().items() if not k.startswith(moved)}
+    target.load_state_dict(shared, strict=False)
+    for node_type, widths in WIDTHS.items():
+        for modality in widths:
+            projection = source.encoder.projections[node_type][modality]
+            target.encoder.projections[node_type][modality].load_state_dict(projection.state_dict())
+    for i, modality in enumerate(source.modalities):
+        if hasattr(source, "backbones"):
+            backbone = target.backbones[target.modalities.index(modality)]
+            backbone.load_state_dict(source.backbones[i].state_dict())
+
+
+# ------------------------------------------------------------------------------ parameters
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_encoder(d: int = CHANNELS) -> int:
+    """Projections of every type and modality, and a placeholder per type."""
+    return sum((w + 1) * d for ms in WIDTHS.values() for w in ms.values()) + len(WIDTHS) * d
+
+
+def count_layer(n_relations: int, n_matrices: int, d: int = CHANNELS) -> int:
+    """K, Q, V, A and a gate per type; matrices and a prior per relation and head."""
+    per_type = 4 * (d + 1) * d + 1
+    per_relation = HEADS * (n_matrices * (d // HEADS) ** 2 + 1)
+    return len(WIDTHS) * per_type + n_relations * per_relation
+
+
+@pytest.mark.parametrize("num_layers", [0, 1, 3])
+def test_the_number_of_parameters_is_as_the_formula_says(num_layers: int) -> None:
+    graph, d = make_graph(), CHANNELS
+    n_relations, n_modalities = len(graph.edge_types), 2
+    scorer, head = (d + 1) * d + d + 1, (d + 1) * N_CLASSES
+    expected = {
+        ("hgnn_ima", None): num_layers * count_layer(n_relations, 3) + scorer + head,
+        ("hgt", "early"): num_layers * count_layer(n_relations, 2) + head,
+        ("hgt", "late"): n_modalities * num_layers * count_layer(n_relations, 2) + scorer + head,
+        ("mlp", "early"): num_layers * (d + 1) * d + head,
+        ("mlp", "late"): n_modalities * num_layers * (d + 1) * d + scorer + head,
+    }
+
+    counted = {
+        (model, fusion): count(build(small(model, num_layers=num_layers), graph, fusion=fusion))
+        for model, fusion in expected
+    }
+
+    assert counted == {key: count_encoder() + value for key, value in expected.items()}
+
+
+def gradients(spec: ModelSpec, graph: MultiModalGraph, **options: Any) -> dict[str, torch.Tensor]:
+    """Gradients of the whole loss in training mode, by the parameter's name."""
+    module = build(spec, graph, "node", **options).train()
+    ids = torch.arange(graph.n_nodes["node"])
+    loss, _ = ClassificationLoss()(
+        module(to_tensors(graph), ids), ids % N_CLASSES, torch.ones(len(ids)).double()
+    )
+    loss.backward()
+    assert torch.isfinite(loss)
+    return {name: parameter.grad for name, parameter in module.named_parameters()}
+
+
+def assert_every_parameter_counts(grads: dict[str, torch.Tensor]) -> None:
+    for name, grad in grads.items():
+        assert grad is not None, name
+        assert torch.isfinite(grad).all(), name
+        # a softmax over the modalities does not see what is added to all of their scores
+        if not name.endswith("score.2.bias"):
+            assert grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("missing", ["copy", "zero", "mean_neighbors", "learned"])
+@pytest.mark.parametrize(
+    ("model", "fusion"),
+    [("hgnn_ima", None), ("hgt", "early"), ("hgt", "late"), ("mlp", "early"), ("mlp", "late")],
+)
+def test_gradients_reach_every_parameter(model: str, fusion: str | None, missing: str) -> None:
+    grads = gradients(small(model), make_single_type_graph(), fusion=fusion, missing=missing)
+
+    assert_every_parameter_counts(grads)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("ablation", ["", *ABLATIONS])
+def test_gradients_reach_every_parameter_in_presets_and_ablations(
+    preset: str, ablation: str
+) -> None:
+    spec = small(HGNNIMA, preset=preset, num_layers=2, **ABLATIONS.get(ablation, {}))
+
+    assert_every_parameter_counts(gradients(spec, make_single_type_graph()))
+
+
+# ------------------------------------------------------------------------------ options
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("ablation", ["", *ABLATIONS])
+def test_presets_and_ablations_train(preset: str, ablation: str) -> None:
+    params = ABLATIONS.get(ablation, {})
+    X, y = make_graph().nodes("movie"), np.arange(9) % N_CLASSES
+
+    clf = fit(HGNNIMA(preset, hidden_channels=8, heads=2, **params), X, y)
+
+    losses = [row["train_loss"] for row in clf.history_]
+    assert np.isfinite(losses).all()
+    settings = clf.spec_.settings()
+    assert ("train_ce_text" in clf.history_[0]) is settings["unimodal_loss"]
+    attends = settings["cross_modal"] in ("adaptive", "influenced", "node")
+    watches = bool(attends and settings["att_loss_weight"])
+    assert ("train_attention" in clf.history_[0]) is watches
+
+
+def test_the_presets_are_the_paper_and_the_code_it_came_with() -> None:
+    paper, released = HGNNIMA("paper").settings(), HGNNIMA("released").settings()
+
+    assert (paper["num_layers"], paper["dropout"], paper["activation"]) == (3, 0.6, "sigmoid")
+    assert (paper["attention_scope"], paper["attention_norm"]) == ("node", "softmax")
+    assert (released["dropout"], released["activation"], released["norm"]) == (0.2, None, "layer")
+    assert (released["attention_scope"], released["attention_norm"]) == ("relation", "outer")
+    assert HGNNIMA("paper", dropout=0.1).settings()["dropout"] == 0.1
+
+
+@pytest.mark.parametrize("model", ["hgt", "mlp"])
+@pytest.mark.parametrize(
+    ("fusion", "option"),
+    [("early", o) for o in EARLY_FUSION] + [("late", o) for o in LATE_FUSION],
+)
+def test_every_fusion_trains(model: str, fusion: str, option: str) -> None:
+    X, y = make_graph().nodes("movie"), np.arange(9) % N_CLASSES
+
+    clf = fit(small(model, **{f"{fusion}_fusion": option}), X, y, fusion=fusion)
+
+    assert np.isfinite([row["train_loss"] for row in clf.history_]).all()
+    assert_allclose(clf.predict_proba(X).sum(1), 1)
+    width = 2 * CHANNELS if option == "concat" and fusion == "late" else CHANNELS
+    assert clf.transform(X).shape == (9, width)
+    if option == "attention":
+        assert_allclose(clf.modality_weights(X).sum(axis=1), 1, atol=1e-6)
+    else:
+        with pytest.raises(ValueError, match="gives modalities no weights"):
+            clf.modality_weights(X)
+
+
+def test_early_fusion_by_concatenation_is_one_linear_map_of_the_columns() -> None:
+    rng = np.random.default_rng(0)
+    text, image = rng.normal(size=(6, 5)), rng.normal(size=(6, 4))
+    graph = MultiModalGraph({"text": text, "image": image})
+    module = build(small("mlp", num_layers=0), graph, "node", fusion="early")
+
+    params = {name: p.detach().numpy() for name, p in module.named_parameters()}
+
+    weights = [params[f"encoder.projections.entries.0.entries.{i}.weight"] for i in (0, 1)]
+    bias = sum(params[f"encoder.projections.entries.0.entries.{i}.bias"] for i in (0, 1))
+    z = np.tanh(np.hstack([text, image]) @ np.hstack(weights).T + bias)
+    assert_allclose(run(module, graph, "node").embedding, z, atol=1e-12)
+
+
+def test_late_fusion_of_logits_is_the_mean_of_the_log_probabilities() -> None:
+    graph = make_graph()
+    late = build(small("hgt", late_fusion="logits"), graph, fusion="late")
+
+    logits = run(late, graph).logits
+
+    # a mean of log-probabilities is below log 1
+    assert (torch.logsumexp(logits, 1) <= 1e-12).all()
+
+
+def test_one_modality_has_all_the_weight() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 4)), np.arange(20) % 2
+
+    clf = fit("hgnn_ima", X, y)
+
+    assert_allclose(clf.modality_weights(X), 1)
+    assert list(clf.modality_weights(X)) == ["x"]
+    assert not any(name.startswith("train_ce_") for name in clf.history_[0])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_without_layers_a_node_is_classified_by_its_own_features(model: str) -> None:
+    graph = make_graph()
+    module = build(small(model, num_layers=0), graph, missing="zero")
+    x = dict(graph.x["movie"])
+    other = graph.with_features({"movie": {m: np.vstack([a[:1], a[1:] + 1]) for m, a in x.items()}})
+
+    first, second = run(module, graph).logits, run(module, other).logits
+
+    assert_allclose(first[0], second[0], atol=1e-12)
+    assert (first[2] - second[2]).abs().max() > 1e-3
+
+
+# ------------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (HGNNIMA(dropout=1.5), r"The 'dropout' parameter of HGNNIMA must be .*\. Got 1.5 instead"),
+        (HGNNIMA("papre"), "The 'preset' parameter of HGNNIMA must be a str among"),
+        (HGNNIMA(cross_modal="all"), "The 'cross_modal' parameter of HGNNIMA must be a str among"),
+        (HGT(num_layers=-1), r"The 'num_layers' parameter of HGT must be an int in the range"),
+        (HGT(dropout=1.5), r"The 'dropout' parameter of HGT must be a float in the range \[0"),
+        (MLP(hidden_channels=0), "The 'hidden_channels' parameter of MLP must be an int"),
+    ],
+    ids=repr,
+)
+def test_a_parameter_out_of_range_is_named(spec: ModelSpec, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        spec.build(make_graph().nodes("movie").schema, 2)
+
+
+@pytest.mark.parametrize("spec", [HGNNIMA, HGT])
+def test_heads_that_do_not_divide_the_channels_are_an_error(spec: type[ModelSpec]) -> None:
+    with pytest.raises(ValueError, match="heads has to divide hidden_channels, got heads=3"):
+        spec(heads=3, hidden_channels=16).build(make_graph().nodes("movie").schema, 2)
+
+
+def test_an_unknown_model_is_answered_with_the_nearest_one() -> None:
+    message = r"model='hgnn_imma' is not known\. Did you mean 'hgnn_ima'\? Known models: hgnn_ima, "
+    with pytest.raises(ValueError, match=message):
+        get_model("hgnn_imma")
+
+
+def test_a_model_that_takes_modalities_natively_refuses_fusion() -> None:
+    with pytest.raises(ValueError, match="does not apply to model 'hgnn_ima'"):
+        HGNNIMA().build(make_graph().nodes("movie").schema, 2, fusion="early")
+
+
+def test_a_fusion_that_is_not_known_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"fusion has to be one of \['late', 'early'\]"):
+        HGT().build(make_graph().nodes("movie").schema, 2, fusion="middle")
+
+
+def test_a_schema_without_a_target_or_without_features_is_an_error() -> None:
+    with pytest.raises(ValueError, match="The schema has no target"):
+        HGT().build(make_graph().schema, 2)
+    bare = MultiModalGraph({"node": 3}, {("node", "r", "node"): [[0], [1]]})
+    with pytest.raises(ValueError, match="No node type has a modality"):
+        HGT().build(bare.nodes().schema, 2)
+
+
+def test_the_table_of_models_has_all_of_them() -> None:
+    table = list_models()
+
+    assert list(table.index) == list(MODELS)
+    assert table.loc["hgnn_ima", "fusion"] == "native"
+    assert table.loc["hgt", "fusion"] == "late, early"
+    assert table["paper"].str.len().gt(0).all()

@@ -1,0 +1,885 @@
+"""ModalityTransformer on columns and on the nodes of a graph."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import weakref
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn import config_context
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_selection import (
+    RFE,
+    SelectFpr,
+    SelectFromModel,
+    SelectKBest,
+    SelectPercentile,
+    VarianceThreshold,
+)
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline, make_union
+from sklearn.preprocessing import (
+    Binarizer,
+    FunctionTransformer,
+    KBinsDiscretizer,
+    MaxAbsScaler,
+    OneHotEncoder,
+    StandardScaler,
+    TargetEncoder,
+)
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skmmg.graph import MultiModalGraph, NodeView
+from skmmg.preprocessing import ModalityTransformer
+from skmmg.preprocessing._fitting import is_supervised
+
+MODALITIES = {"image": slice(0, 3), "text": slice(3, 8)}
+N_MOVIES, N_DIRECTORS, N_AWARDS = 30, 12, 8
+
+
+class FirstRows(ClassifierMixin, BaseEstimator):
+    """A logistic regression on one dense modality of a view."""
+
+    def __init__(self, modality: str = "text") -> None:
+        self.modality = modality
+
+    def _columns(self, X: NodeView) -> Any:
+        return X.graph.x[X.node_type][self.modality][X.ids]
+
+    def fit(self, X: NodeView, y: Any) -> FirstRows:
+        self.model_ = LogisticRegression().fit(self._columns(X), y)
+        self.classes_ = self.model_.classes_
+        return self
+
+    def predict(self, X: NodeView) -> Any:
+        return self.model_.predict(self._columns(X))
+
+
+@pytest.fixture
+def X() -> np.ndarray:
+    return np.random.default_rng(0).normal(2.0, 3.0, size=(20, 8))
+
+
+@pytest.fixture
+def y() -> np.ndarray:
+    return np.arange(N_MOVIES) % 2
+
+
+def make_graph(
+    *, text_shift: Any = 0.0, movie_masks: Any = None, edges: Any = None
+) -> MultiModalGraph:
+    """Movies and directors share the columns of their text, awards do not."""
+    rng = np.random.default_rng(1)
+    image = rng.normal(size=(N_MOVIES, 4))
+    image[[2, 5]] = np.nan
+    return MultiModalGraph(
+        {
+            "movie": {
+                "text": rng.normal(1.0, 2.0, size=(N_MOVIES, 6)) + text_shift,
+                "image": image,
+            },
+            "director": {"text": rng.normal(-3.0, 0.5, size=(N_DIRECTORS, 6))},
+            "award": {"text": rng.normal(7.0, 1.0, size=(N_AWARDS, 2))},
+            "actor": 5,
+        },
+        {("movie", "directed_by", "director"): [range(12), range(12)]} if edges is None else edges,
+        masks=movie_masks,
+    )
+
+
+@pytest.fixture
+def graph() -> MultiModalGraph:
+    return make_graph()
+
+
+def mean_of(transformer: ModalityTransformer, node_type: str, modality: str) -> np.ndarray:
+    return transformer.transformers_[node_type, modality].mean_
+
+
+# ------------------------------------------------------------------------------ columns
+
+
+@parametrize_with_checks(
+    [
+        ModalityTransformer(StandardScaler()),
+        ModalityTransformer({"x": TruncatedSVD(1, random_state=0)}),
+        ModalityTransformer(SelectKBest(k=1)),
+        ModalityTransformer("passthrough"),
+    ]
+)
+def test_the_checks_of_scikit_learn_pass(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+def test_each_modality_has_its_own_transformer(X: np.ndarray) -> None:
+    transformer = ModalityTransformer(
+        {"text": PCA(2), "image": StandardScaler()}, modalities=MODALITIES
+    )
+
+    out = transformer.fit_transform(X)
+
+    assert_allclose(out[:, :3], StandardScaler().fit_transform(X[:, :3]))
+    assert_allclose(out[:, 3:], PCA(2).fit_transform(X[:, 3:]))
+    assert transformer.modalities_ == {"image": slice(0, 3), "text": slice(3, 5)}
+    assert list(transformer.transformers_) == ["image", "text"]
+    assert transformer.n_features_in_ == 8
+
+
+def test_a_single_transformer_is_fitted_once_per_modality(X: np.ndarray) -> None:
+    transformer = ModalityTransformer(PCA(1), modalities=MODALITIES).fit(X)
+
+    assert transformer.transform(X).shape == (20, 2)
+    assert transformer.transformers_["image"] is not transformer.transformers_["text"]
+
+
+@pytest.mark.parametrize(("remainder", "names"), [("drop", ["text"]), ("passthrough", MODALITIES)])
+def test_remainder_says_what_becomes_of_other_modalities(
+    X: np.ndarray, remainder: str, names: Any
+) -> None:
+    transformer = ModalityTransformer(
+        {"text": StandardScaler()}, modalities=MODALITIES, remainder=remainder
+    ).fit(X)
+
+    assert list(transformer.modalities_) == list(names)
+    assert transformer.transformers_["image"] == remainder
+
+
+def test_columns_of_no_modality_are_left_out_and_shared_ones_are_repeated(X: np.ndarray) -> None:
+    transformer = ModalityTransformer("passthrough", modalities={"a": [0, 1], "b": slice(1, 3)})
+
+    assert_array_equal(transformer.fit_transform(X), X[:, [0, 1, 1, 2]])
+
+
+def test_dropping_every_modality_is_an_error(X: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"must be kept, but \['x'\] are all dropped"):
+        ModalityTransformer({"x": "drop"}).fit(X)
+
+
+def test_a_missing_row_takes_no_part_in_fit_and_stays_missing(X: np.ndarray) -> None:
+    X[4, :3] = np.nan
+    others = np.arange(20) != 4
+    transformer = ModalityTransformer(StandardScaler(), modalities=MODALITIES)
+
+    out = transformer.fit_transform(X)
+
+    assert np.isnan(out[4, :3]).all()
+    assert_allclose(out[others, :3], StandardScaler().fit_transform(X[others, :3]))
+    assert_allclose(out[:, 3:], StandardScaler().fit_transform(X[:, 3:]))
+
+
+def test_a_row_with_some_nan_is_given_to_an_imputer(X: np.ndarray) -> None:
+    X[4, :3] = np.nan
+    X[6, 0] = np.nan
+    transformer = ModalityTransformer({"image": SimpleImputer()}, modalities=MODALITIES)
+
+    out = transformer.fit_transform(X)
+
+    assert np.isnan(out[4, :3]).all()
+    assert out[6, 0] == pytest.approx(np.nanmean(X[:, 0]))
+
+
+def test_a_batch_in_which_all_rows_lack_a_modality_is_transformed(X: np.ndarray) -> None:
+    transformer = ModalityTransformer({"text": PCA(2)}, modalities=MODALITIES).fit(X)
+    X[:, 3:] = np.nan
+
+    out = transformer.transform(X[:1])
+
+    assert out.shape == (1, 5)
+    assert np.isnan(out[0, 3:]).all()
+
+
+def test_a_modality_that_no_row_of_fit_has_is_an_error(X: np.ndarray) -> None:
+    X[:, :3] = np.nan
+
+    with pytest.raises(ValueError, match="'image' of node type 'row' must have at least one row"):
+        ModalityTransformer(StandardScaler(), modalities=MODALITIES).fit(X)
+
+
+def test_integer_output_becomes_float_where_rows_are_missing(X: np.ndarray) -> None:
+    X[4, :3] = np.nan
+    to_int = FunctionTransformer(lambda x: (x > 0).astype(np.int8))
+
+    out = ModalityTransformer(to_int, modalities={"image": slice(0, 3)}).fit_transform(X)
+
+    assert out.dtype == np.float32
+    assert np.isnan(out[4]).all()
+    assert set(out[:4].ravel()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("container", [sparse.csr_matrix, sparse.csr_array, sparse.coo_array])
+def test_sparse_stays_sparse(X: np.ndarray, container: Any) -> None:
+    X[X < 2] = 0
+    transformer = ModalityTransformer({"text": MaxAbsScaler()}, modalities=MODALITIES)
+
+    out = transformer.fit_transform(container(X))
+
+    assert sparse.issparse(out)
+    assert_allclose(out.toarray(), np.hstack([X[:, :3], X[:, 3:] / X[:, 3:].max(axis=0)]))
+
+
+def test_a_missing_row_of_sparse_output_is_a_row_of_stored_nan(X: np.ndarray) -> None:
+    X = np.round(X)
+    X[4, :2] = np.nan
+    transformer = ModalityTransformer(OneHotEncoder(), modalities={"image": slice(0, 2)})
+
+    out = transformer.fit_transform(X)
+
+    assert sparse.issparse(out)
+    assert np.isnan(out[[4]].toarray()).all()
+    assert_array_equal(np.delete(out.toarray(), 4, axis=0).sum(axis=1), np.full(19, 2.0))
+
+
+def test_y_reaches_supervised_transformers_without_the_missing_rows(X: np.ndarray) -> None:
+    labels = (X[:, 1] > 2).astype(int)
+    X[4, :3] = np.nan
+    transformer = ModalityTransformer({"image": SelectKBest(k=1)}, modalities=MODALITIES)
+
+    transformer.fit(X, labels.tolist())
+
+    assert transformer.get_feature_names_out()[0] == "image__x1"
+
+
+def test_names_of_columns_say_their_modality(X: np.ndarray) -> None:
+    frame = pd.DataFrame(X, columns=[f"i{k}" for k in range(3)] + [f"t{k}" for k in range(5)])
+    transformer = ModalityTransformer(
+        {"text": TruncatedSVD(2)}, modalities={"image": "i", "text": "t"}
+    ).set_output(transform="pandas")
+
+    out = transformer.fit_transform(frame)
+
+    names = ["image__i0", "image__i1", "image__i2", "text__truncatedsvd0", "text__truncatedsvd1"]
+    assert list(out.columns) == names
+    assert list(transformer.feature_names_in_) == list(frame.columns)
+
+
+def test_the_next_step_finds_modalities_by_prefix(X: np.ndarray) -> None:
+    first = ModalityTransformer({"text": PCA(2)}, modalities=MODALITIES)
+    second = ModalityTransformer(
+        {"text": StandardScaler()}, modalities={"text": "text__", "image": "image__"}
+    )
+    pipe = make_pipeline(first, second).set_output(transform="pandas")
+
+    names = list(pipe.fit_transform(X).columns)
+
+    assert names == ["text__pca0", "text__pca1", "image__x0", "image__x1", "image__x2"]
+
+
+def test_a_transformer_without_names_gets_numbered_ones(X: np.ndarray) -> None:
+    transformer = ModalityTransformer({"text": FunctionTransformer()}, modalities=MODALITIES)
+
+    names = transformer.fit(X).get_feature_names_out()
+
+    assert names[-1] == "text__functiontransformer4"
+
+
+# --------------------------------------------------------------------------- parameters
+
+
+def test_parameters_are_reached_by_key() -> None:
+    transformer = ModalityTransformer({"text": PCA(2), ("director", "text"): StandardScaler()})
+
+    transformer.set_params(**{"text__n_components": 3, "director/text__with_mean": False})
+
+    params = transformer.get_params()
+    assert params["text__n_components"] == 3
+    assert params["director/text__with_mean"] is False
+    assert params["director/text"] is transformer.transformers["director", "text"]
+
+
+def test_exchanging_a_transformer_leaves_the_dict_of_the_caller_alone() -> None:
+    given = {"text": PCA(2), ("director", "text"): "drop"}
+    transformer = ModalityTransformer(given)
+
+    transformer.set_params(**{"director/text": "passthrough", "text": MaxAbsScaler()})
+
+    assert isinstance(given["text"], PCA)
+    assert transformer.transformers["director", "text"] == "passthrough"
+    assert isinstance(transformer.transformers["text"], MaxAbsScaler)
+
+
+def test_a_transformer_and_its_parameter_can_be_set_in_one_call() -> None:
+    transformer = ModalityTransformer({"text": "passthrough"})
+
+    transformer.set_params(text__n_components=4, text=PCA(2), remainder="drop")
+
+    assert transformer.transformers["text"].n_components == 4
+    assert transformer.remainder == "drop"
+
+
+def test_the_parameters_of_a_single_transformer_are_reached() -> None:
+    transformer = ModalityTransformer(StandardScaler()).set_params(transformers__with_mean=False)
+
+    assert transformer.transformers.with_mean is False
+
+
+def test_an_unknown_parameter_is_an_error() -> None:
+    with pytest.raises(ValueError, match="Invalid parameter 'txt'"):
+        ModalityTransformer({"text": PCA()}).set_params(txt__n_components=2)
+
+
+def test_what_is_given_is_never_fitted(X: np.ndarray) -> None:
+    given = {"text": PCA(2), "image": StandardScaler()}
+    transformer = ModalityTransformer(given, modalities=MODALITIES).fit(X)
+
+    assert not hasattr(given["text"], "components_")
+    assert hasattr(transformer.transformers_["text"], "components_")
+    assert clone(transformer).transformers["text"] is not given["text"]
+
+
+def test_a_grid_search_reaches_the_transformers(X: np.ndarray) -> None:
+    labels = np.arange(20) % 2
+    pipe = make_pipeline(
+        ModalityTransformer({"text": PCA(1)}, modalities=MODALITIES), LogisticRegression()
+    )
+    grid = {
+        "modalitytransformer__text__n_components": [1, 2],
+        "modalitytransformer__text": [PCA(), TruncatedSVD()],
+    }
+
+    search = GridSearchCV(pipe, grid, cv=2, error_score="raise").fit(X, labels)
+
+    assert len(search.cv_results_["params"]) == 4
+    assert search.best_estimator_.n_features_in_ == 8
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"setting": "both"}, "'setting' parameter of ModalityTransformer must be a str among"),
+        ({"fit_on": "mean"}, "'fit_on' parameter of ModalityTransformer must be a str among"),
+        ({"remainder": None}, "'remainder' parameter of ModalityTransformer must be a str among"),
+        ({"transformers": 3}, "'transformers' parameter of ModalityTransformer must be"),
+    ],
+)
+def test_a_wrong_parameter_is_named(X: np.ndarray, params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ModalityTransformer({}).set_params(**params).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("transformers", "error", "message"),
+    [
+        ({"imgae": PCA()}, ValueError, "got 'imgae'. Did you mean 'image'?.*'image', 'text'"),
+        ({("movie", "text"): PCA()}, ValueError, r"Did you mean \('row', 'text'\)\?"),
+        ({3: PCA()}, TypeError, "must be a modality .* got 3"),
+        ({"text": PCA}, TypeError, r"transformers\['text'\] must be a transformer .* PCA\(\)\."),
+        ({"text": "pass"}, TypeError, "'passthrough' or 'drop', got 'pass'"),
+        ({"text": LogisticRegression()}, TypeError, "must be a transformer with fit and transform"),
+        (PCA, TypeError, r"transformers must be a transformer .* Write PCA\(\)"),
+    ],
+)
+def test_wrong_transformers_are_named(
+    X: np.ndarray, transformers: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        ModalityTransformer(transformers, modalities=MODALITIES).fit(X)
+
+
+@pytest.mark.parametrize("name", ["setting", "a__b"])
+def test_a_key_that_looks_like_another_parameter_is_an_error(X: np.ndarray, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be told from other parameters"):
+        ModalityTransformer({name: PCA(1)}, modalities={name: slice(0, 3)}).fit(X)
+
+
+def test_two_keys_with_one_spelling_are_an_error() -> None:
+    graph = MultiModalGraph({"a": {"b": np.eye(3), "a/b": np.eye(3)}})
+
+    with pytest.raises(ValueError, match="Two keys of transformers are spelled 'a/b'"):
+        ModalityTransformer({("a", "b"): PCA(1), "a/b": PCA(1)}).fit(graph.nodes())
+
+
+def test_an_error_of_a_transformer_says_which_modality_it_is_about(X: np.ndarray) -> None:
+    transformer = ModalityTransformer({"image": PCA(7)}, modalities=MODALITIES)
+
+    with pytest.raises(ValueError, match="n_components=7 must be between") as caught:
+        transformer.fit(X)
+
+    assert caught.value.__notes__ == [
+        "This came from PCA(n_components=7) on modality 'image' of 'row'."
+    ]
+
+
+# --------------------------------------------------------------------------------- nodes
+
+
+def test_a_view_becomes_a_view_of_the_same_nodes(graph: MultiModalGraph) -> None:
+    view = graph.nodes("movie")[[4, 1, 1]]
+
+    out = ModalityTransformer({"text": PCA(2)}).fit_transform(view)
+
+    assert isinstance(out, NodeView)
+    assert_array_equal(out.ids, [4, 1, 1])
+    assert out.node_type == "movie"
+    assert out.graph is not graph
+    assert out.graph.schema.node_types["director"] == {"text": 2}
+    edge_type = ("movie", "directed_by", "director")
+    assert out.graph.edge_types == graph.edge_types
+    assert out.graph.edge_index[edge_type] is graph.edge_index[edge_type]
+    assert graph.x["movie"]["text"].shape == (N_MOVIES, 6)
+
+
+def test_node_types_with_the_same_columns_share_what_the_target_taught(
+    graph: MultiModalGraph,
+) -> None:
+    transformer = ModalityTransformer({"text": StandardScaler()})
+
+    out = transformer.fit_transform(graph.nodes("movie")).graph
+
+    fitted = transformer.transformers_
+    assert fitted["movie", "text"] is fitted["director", "text"]
+    assert fitted["award", "text"] is not fitted["movie", "text"]
+    scaler = StandardScaler().fit(graph.x["movie"]["text"])
+    assert_allclose(out.x["director"]["text"], scaler.transform(graph.x["director"]["text"]))
+
+
+def test_sharing_looks_at_the_names_of_the_columns() -> None:
+    def table(*names: str) -> pd.DataFrame:
+        return pd.DataFrame(np.eye(2), columns=list(names))
+
+    graph = MultiModalGraph(
+        {
+            "movie": {"table": table("year", "budget")},
+            "sequel": {"table": table("year", "budget")},
+            "actor": {"table": table("age", "height")},
+        }
+    )
+
+    fitted = ModalityTransformer(StandardScaler()).fit(graph.nodes("movie")).transformers_
+
+    assert fitted["movie", "table"] is fitted["sequel", "table"]
+    assert fitted["movie", "table"] is not fitted["actor", "table"]
+
+
+def test_fit_on_says_what_a_shared_modality_is_fitted_on(graph: MultiModalGraph) -> None:
+    movie, director = graph.x["movie"]["text"], graph.x["director"]["text"]
+    view = graph.nodes("movie")
+    each, joint = (
+        ModalityTransformer({"text": StandardScaler()}, fit_on=fit_on).fit(view)
+        for fit_on in ("each", "all")
+    )
+
+    assert_allclose(mean_of(each, "movie", "text"), movie.mean(axis=0))
+    assert_allclose(mean_of(each, "director", "text"), director.mean(axis=0))
+    assert_allclose(mean_of(joint, "director", "text"), np.vstack([movie, director]).mean(axis=0))
+    assert joint.transformers_["movie", "text"] is joint.transformers_["director", "text"]
+
+
+def test_types_that_share_what_the_target_lacks_are_fitted_together(
+    graph: MultiModalGraph,
+) -> None:
+    transformer = ModalityTransformer({"text": StandardScaler()}).fit(graph.nodes("actor"))
+
+    both = np.vstack([graph.x["movie"]["text"], graph.x["director"]["text"]])
+    assert_allclose(mean_of(transformer, "movie", "text"), both.mean(axis=0))
+
+
+def test_a_key_with_a_node_type_beats_the_modality(graph: MultiModalGraph) -> None:
+    transformer = ModalityTransformer(
+        {"text": StandardScaler(), ("director", "text"): PCA(1), ("award", "text"): "drop"}
+    )
+
+    out = transformer.fit_transform(graph.nodes("movie")).graph
+
+    assert out.schema.node_types["director"] == {"text": 1}
+    assert out.schema.node_types["award"] == {}
+    assert isinstance(transformer.transformers_["movie", "text"], StandardScaler)
+    assert transformer.transformers_["movie", "image"] == "passthrough"
+    assert_array_equal(out.x["movie"]["image"], graph.x["movie"]["image"])
+
+
+def test_held_out_nodes_are_seen_in_the_transductive_setting_alone() -> None:
+    train = np.arange(20)
+    shift = np.zeros((N_MOVIES, 1))
+    shift[20:] = 50.0
+    graphs = make_graph(), make_graph(text_shift=shift)
+
+    def means(setting: str, fit_on: str) -> list[np.ndarray]:
+        transformer = ModalityTransformer(
+            {"text": StandardScaler()}, setting=setting, fit_on=fit_on
+        )
+        views = [graph.nodes("movie")[train] for graph in graphs]
+        return [mean_of(clone(transformer).fit(v), "movie", "text") for v in views]
+
+    for fit_on in ("target", "all", "each"):
+        assert not np.allclose(*means("transductive", fit_on))
+        assert_array_equal(*means("inductive", fit_on))
+
+
+def test_the_inductive_setting_still_sees_other_node_types_whole(graph: MultiModalGraph) -> None:
+    transformer = ModalityTransformer(
+        {"text": StandardScaler()}, setting="inductive", fit_on="each"
+    )
+
+    transformer.fit(graph.nodes("movie")[:20])
+
+    whole = graph.x["director"]["text"].mean(axis=0)
+    assert_allclose(mean_of(transformer, "director", "text"), whole)
+    assert_allclose(
+        mean_of(transformer, "movie", "text"), graph.x["movie"]["text"][:20].mean(axis=0)
+    )
+
+
+@pytest.mark.parametrize("fit_on", ["target", "all"])
+@pytest.mark.parametrize(
+    "selector",
+    [
+        SelectKBest(k=1),
+        make_pipeline(SelectKBest(k=1), StandardScaler()),
+        SelectFromModel(LogisticRegression(), max_features=1, threshold=-np.inf),
+    ],
+)
+def test_what_needs_y_sees_the_labelled_nodes_alone(selector: Any, fit_on: str) -> None:
+    labels = np.arange(20) % 2
+    text_shift = np.zeros((N_MOVIES, 6))
+    text_shift[np.ix_(np.flatnonzero(labels), [3])] = 20.0
+    graph = make_graph(text_shift=text_shift)
+    transformer = ModalityTransformer(
+        {"text": selector, ("award", "text"): "passthrough"}, fit_on=fit_on
+    )
+
+    out = transformer.fit_transform(graph.nodes("movie")[np.arange(20)], labels).graph
+
+    assert out.schema.node_types["director"] == {"text": 1}
+    chosen = out.x["movie"]["text"][:, 0]
+    assert abs(np.corrcoef(chosen, graph.x["movie"]["text"][:, 3])[0, 1]) == pytest.approx(1.0)
+
+
+def test_y_leaves_out_nodes_that_lack_the_modality(graph: MultiModalGraph, y: np.ndarray) -> None:
+    transformer = ModalityTransformer({"image": SelectKBest(k=2)}).fit(graph.nodes("movie"), y)
+
+    has = graph.present("movie", "image")
+    expected = SelectKBest(k=2).fit(graph.x["movie"]["image"][has], y[has])
+    assert_allclose(transformer.transformers_["movie", "image"].scores_, expected.scores_)
+
+
+def test_what_needs_y_cannot_be_fitted_on_a_type_without_labels(
+    graph: MultiModalGraph, y: np.ndarray
+) -> None:
+    transformer = ModalityTransformer({"text": SelectKBest(k=1)}, fit_on="each")
+
+    with pytest.raises(ValueError, match=r"'text' of node type 'director' .* y belongs to 'movie'"):
+        transformer.fit(graph.nodes("movie"), y)
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [
+        SelectKBest(),
+        SelectPercentile(),
+        SelectFpr(),
+        LinearDiscriminantAnalysis(),
+        PLSRegression(),
+        TargetEncoder(),
+        SelectFromModel(LogisticRegression()),
+        RFE(LogisticRegression()),
+        make_union(PCA(), SelectKBest()),
+        make_pipeline(SelectKBest(), StandardScaler()),
+    ],
+)
+def test_transformers_that_need_y_are_found(transformer: Any) -> None:
+    assert is_supervised(transformer)
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [
+        PCA(),
+        VarianceThreshold(),
+        KBinsDiscretizer(),
+        SelectFromModel(PCA()),
+        make_pipeline(SimpleImputer(), PCA()),
+    ],
+)
+def test_transformers_that_need_no_y_are_found(transformer: Any) -> None:
+    assert not is_supervised(transformer)
+
+
+def test_a_regressor_inside_an_imputer_does_not_need_y() -> None:
+    class RegressionImputer(SimpleImputer):
+        def __init__(self, estimator: Any = None) -> None:
+            super().__init__()
+            self.estimator = estimator
+
+    imputer = RegressionImputer(RandomForestRegressor())
+
+    assert not is_supervised(imputer)
+    assert not is_supervised(make_pipeline(imputer, PCA()))
+
+
+def test_labels_for_a_wrong_number_of_nodes_are_an_error(
+    graph: MultiModalGraph, y: np.ndarray
+) -> None:
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[10, 30\]"):
+        ModalityTransformer(SelectKBest(k=1)).fit(graph.nodes("movie")[:10], y)
+
+
+def test_nodes_without_a_modality_still_lack_it(graph: MultiModalGraph) -> None:
+    out = ModalityTransformer({"image": StandardScaler()}).fit_transform(graph.nodes("movie"))
+
+    has = graph.present("movie", "image")
+    assert_array_equal(out.present("image"), has)
+    expected = StandardScaler().fit_transform(graph.x["movie"]["image"][has])
+    assert_allclose(out.graph.x["movie"]["image"][has], expected)
+    assert np.isnan(out.graph.x["movie"]["image"][~has]).all()
+
+
+@pytest.mark.parametrize("transformer", [MaxAbsScaler(), TruncatedSVD(2, random_state=0)])
+def test_masked_rows_of_a_sparse_matrix_stay_missing(transformer: Any) -> None:
+    text = sparse.random_array((10, 6), density=0.5, rng=0, format="csr")
+    has = np.arange(10) % 3 > 0
+    graph = MultiModalGraph({"text": text}, masks={"text": has})
+
+    out = ModalityTransformer({"text": transformer}).fit_transform(graph.nodes())
+
+    assert_array_equal(out.present("text"), has)
+    expected = clone(transformer).fit_transform(text[np.flatnonzero(has)])
+    rows = out.graph.x["node"]["text"][np.flatnonzero(has)]
+    assert sparse.issparse(rows) == sparse.issparse(expected)
+    assert_allclose(*(m.toarray() if sparse.issparse(m) else m for m in (rows, expected)))
+
+
+def test_masked_rows_of_a_modality_that_is_passed_through_stay_missing() -> None:
+    has = np.arange(N_MOVIES) > 3
+    graph = make_graph(movie_masks={"movie": {"text": has}})
+
+    out = ModalityTransformer({"image": StandardScaler()}).fit_transform(graph.nodes("movie"))
+
+    assert_array_equal(out.present("text"), has)
+
+
+def test_a_new_graph_whose_nodes_all_lack_a_modality_is_transformed(
+    graph: MultiModalGraph,
+) -> None:
+    transformer = ModalityTransformer({"text": PCA(2)}).fit(graph.nodes("movie"))
+    lacking = make_graph(movie_masks={"movie": {"text": np.zeros(N_MOVIES, dtype=bool)}})
+
+    out = transformer.transform(lacking.nodes("movie"))
+
+    assert out.graph.x["movie"]["text"].shape == (N_MOVIES, 2)
+    assert not out.present("text").any()
+
+
+def test_a_modality_that_no_node_in_sight_has_is_an_error(graph: MultiModalGraph) -> None:
+    transformer = ModalityTransformer({"image": StandardScaler()}, setting="inductive")
+
+    with pytest.raises(ValueError, match="'image' of node type 'movie' must have at least one row"):
+        transformer.fit(graph.nodes("movie")[[2, 5]])
+
+
+def test_names_of_features_go_with_the_graph() -> None:
+    table = pd.DataFrame({"year": [1999.0, 2001.0, 2010.0], "budget": [1.0, np.nan, 3.0]})
+    graph = MultiModalGraph({"table": table, "text": np.eye(3)})
+    transformer = ModalityTransformer(
+        {"table": make_pipeline(SimpleImputer(add_indicator=True), StandardScaler())}
+    )
+
+    out = transformer.fit_transform(graph.nodes()).graph
+
+    assert out.feature_names["node"] == {"table": ("year", "budget", "missingindicator_budget")}
+    assert not np.isnan(out.x["node"]["table"]).any()
+
+
+def test_read_only_memory_maps_and_float16_are_taken(tmp_path: Any) -> None:
+    values = np.random.default_rng(0).normal(size=(10, 4)).astype(np.float16)
+    np.save(tmp_path / "text.npy", values)
+    mapped = np.load(tmp_path / "text.npy", mmap_mode="r")
+    graph = MultiModalGraph({"text": mapped, "image": values})
+
+    out = ModalityTransformer({"text": StandardScaler()}).fit_transform(graph.nodes()).graph
+
+    assert_allclose(out.x["node"]["text"], StandardScaler().fit_transform(values))
+    assert out.x["node"]["image"].dtype == np.float16
+
+
+def test_a_new_graph_with_the_same_modalities_is_transformed(graph: MultiModalGraph) -> None:
+    transformer = ModalityTransformer({"text": StandardScaler()}).fit(graph.nodes("movie"))
+    other = make_graph(text_shift=1.0, edges={("actor", "stars_in", "movie"): [[0], [0]]})
+
+    out = transformer.transform(other.nodes("movie")[:3]).graph
+
+    expected = transformer.transformers_["movie", "text"].transform(other.x["movie"]["text"])
+    assert_allclose(out.x["movie"]["text"], expected)
+
+
+def test_a_graph_with_other_modalities_is_an_error_that_lists_the_differences() -> None:
+    transformer = ModalityTransformer(StandardScaler())
+    transformer.fit(MultiModalGraph({"text": np.eye(4), "image": np.eye(4)}).nodes())
+    other = MultiModalGraph({"text": np.eye(4)[:, :3], "sound": np.eye(4)})
+
+    with pytest.raises(ValueError, match="Modalities passed to fit and to transform") as caught:
+        transformer.transform(other.nodes())
+
+    assert str(caught.value).split("\n") == [
+        "Modalities passed to fit and to transform differ:",
+        "~ text: 4 features -> 3 features",
+        "- image: 4 features",
+        "+ sound: 4 features",
+    ]
+
+
+def test_transform_before_fit_is_an_error(graph: MultiModalGraph, X: np.ndarray) -> None:
+    for samples in (graph.nodes("movie"), X):
+        with pytest.raises(NotFittedError, match="This ModalityTransformer instance is not fitted"):
+            ModalityTransformer(StandardScaler()).transform(samples)
+
+
+def test_the_other_form_of_X_is_an_error(graph: MultiModalGraph, X: np.ndarray) -> None:
+    view = graph.nodes("movie")
+
+    with pytest.raises(TypeError, match=r"fitted on a NodeView.* Pass graph.nodes\('movie'\)"):
+        ModalityTransformer(StandardScaler()).fit(view).transform(X)
+    with pytest.raises(TypeError, match=r"fitted on a 2-D X, .* got NodeView"):
+        ModalityTransformer(StandardScaler()).fit(X).transform(view)
+
+
+def test_a_second_fit_may_be_given_the_other_form(graph: MultiModalGraph, X: np.ndarray) -> None:
+    transformer = ModalityTransformer(StandardScaler()).fit(X)
+
+    transformer.fit(graph.nodes("movie"))
+
+    assert not hasattr(transformer, "n_features_in_")
+    assert not hasattr(transformer, "modalities_")
+    assert not hasattr(transformer, "get_feature_names_out")
+    assert_allclose(transformer.fit(X).transform(X), StandardScaler().fit_transform(X))
+    assert not hasattr(transformer, "schema_")
+
+
+def test_columns_cannot_be_grouped_in_a_view(graph: MultiModalGraph) -> None:
+    with pytest.raises(ValueError, match="must be None for a NodeView"):
+        ModalityTransformer(StandardScaler(), modalities=MODALITIES).fit(graph.nodes("movie"))
+
+
+def test_an_unknown_key_is_told_with_what_is_known(graph: MultiModalGraph) -> None:
+    with pytest.raises(ValueError, match=r"Did you mean \('director', 'text'\)\?"):
+        ModalityTransformer({("directors", "text"): PCA()}).fit(graph.nodes("movie"))
+    with pytest.raises(ValueError, match=r"of X, got \('actor', 'poster'\)"):
+        ModalityTransformer({("actor", "poster"): PCA()}).fit(graph.nodes("movie"))
+
+
+# ---------------------------------------------------------------------- with scikit-learn
+
+
+def test_a_pipeline_is_cross_validated_on_a_view(graph: MultiModalGraph, y: np.ndarray) -> None:
+    pipe = make_pipeline(
+        ModalityTransformer({"text": SelectKBest(k=2), ("award", "text"): "passthrough"}),
+        FirstRows(),
+    )
+
+    scores = cross_val_score(pipe, graph.nodes("movie"), y, cv=3, error_score="raise")
+
+    assert scores.shape == (3,)
+
+
+def test_output_in_pandas_is_for_columns_and_leaves_views_alone(
+    graph: MultiModalGraph, X: np.ndarray
+) -> None:
+    transformer = ModalityTransformer({"text": PCA(2)})
+
+    with config_context(transform_output="pandas"):
+        out = transformer.fit_transform(graph.nodes("movie"))
+        frame = clone(transformer).set_params(modalities=MODALITIES).fit_transform(X)
+
+    assert isinstance(out, NodeView)
+    assert list(frame.columns)[-1] == "text__pca1"
+
+
+def test_transformers_may_give_data_frames(graph: MultiModalGraph) -> None:
+    scaler = StandardScaler().set_output(transform="pandas")
+
+    out = ModalityTransformer({"image": scaler}).fit_transform(graph.nodes("movie"))
+
+    assert isinstance(out.graph.x["movie"]["image"], np.ndarray)
+
+
+def test_views_of_one_graph_are_transformed_once(graph: MultiModalGraph) -> None:
+    view = graph.nodes("movie")
+    transformer = ModalityTransformer({"text": PCA(2)}).fit(view[:20])
+
+    first, second = transformer.transform(view[:20]), transformer.transform(view[20:])
+    directors = transformer.transform(graph.nodes("director"))
+
+    assert first.graph is second.graph
+    assert first.graph is directors.graph
+
+
+def test_a_second_fit_forgets_what_was_transformed(graph: MultiModalGraph) -> None:
+    view = graph.nodes("movie")
+    transformer = ModalityTransformer({"text": StandardScaler()}, setting="inductive")
+
+    first = transformer.fit_transform(view[:10])
+    second = transformer.fit_transform(view[10:])
+
+    assert not np.allclose(first.graph.x["movie"]["text"], second.graph.x["movie"]["text"])
+
+
+def test_nothing_keeps_a_graph_alive() -> None:
+    graph = make_graph()
+    matrix = weakref.ref(graph.x["movie"]["image"])
+    transformer = ModalityTransformer({"text": PCA(2)}).fit(graph.nodes("movie"))
+    transformed = weakref.ref(transformer.transform(graph.nodes("movie")).graph)
+    assert transformed() is not None
+
+    del graph
+    gc.collect()
+
+    assert transformed() is None
+    assert matrix() is None
+
+
+def test_the_pickle_carries_no_graph_and_gives_the_same_output() -> None:
+    rng = np.random.default_rng(0)
+    graph = MultiModalGraph({"text": rng.normal(size=(5000, 6)), "image": np.ones((5000, 9))})
+    view = graph.nodes()
+    transformer = ModalityTransformer({"text": StandardScaler()}).fit(view)
+    out = transformer.transform(view)
+
+    data = pickle.dumps(transformer)
+
+    assert len(data) < 5000
+    again = pickle.loads(data).transform(view)
+    assert_array_equal(again.graph.x["node"]["text"], out.graph.x["node"]["text"])
+
+
+def test_transform_changes_no_attribute(graph: MultiModalGraph) -> None:
+    transformer = ModalityTransformer({"text": PCA(2)}).fit(graph.nodes("movie"))
+    before = dict(vars(transformer))
+
+    transformer.transform(graph.nodes("movie"))
+
+    assert vars(transformer) == before
+
+
+def test_the_order_of_modalities_and_of_node_types_does_not_matter(
+    graph: MultiModalGraph,
+) -> None:
+    transformer = ModalityTransformer({"text": PCA(2), "image": StandardScaler()})
+    transformer.fit(graph.nodes("movie"))
+    turned = MultiModalGraph(
+        {t: dict(reversed(graph.x[t].items())) or 5 for t in reversed(graph.node_types)}
+    )
+
+    out, again = (transformer.transform(g.nodes("movie")).graph for g in (graph, turned))
+
+    assert_array_equal(out.x["movie"]["image"], again.x["movie"]["image"])
+    assert_array_equal(out.x["director"]["text"], again.x["director"]["text"])
+
+
+def test_rows_are_transformed_one_by_one(X: np.ndarray) -> None:
+    transformer = ModalityTransformer({"text": Binarizer()}, modalities=MODALITIES).fit(X)
+
+    rows = np.vstack([transformer.transform(X[[k]]) for k in range(20)])
+
+    assert_array_equal(rows, transformer.transform(X))

@@ -1,0 +1,35 @@
+"""Every estimator against scikit-learn's own checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from skmmg import MultiModalGraphClassifier, NodeEmbedder
+
+ESTIMATORS = [
+    MultiModalGraphClassifier(max_epochs=30, lr=0.02),
+    NodeEmbedder(max_epochs=5),
+]
+
+_REPEATED_ROWS = "a repeated row has other neighbours than a row with twice the weight"
+EXPECTED_FAILURES = {
+    "check_sample_weight_equivalence_on_dense_data": _REPEATED_ROWS,
+    "check_sample_weight_equivalence_on_sparse_data": _REPEATED_ROWS,
+}
+
+
+def expected_failed_checks(estimator: BaseEstimator) -> dict[str, str]:
+    return EXPECTED_FAILURES
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failed_checks)
+def test_estimators_do_what_scikit_learn_expects(
+    estimator: Any, check: Callable[[Any], None]
+) -> None:
+    check(estimator)
