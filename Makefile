@@ -5,14 +5,15 @@
 #   make test              the test suite; ARGS="-k graph" goes to pytest
 #   make check             ruff, mypy, import-linter, doctests
 #   make docs              the documentation, in docs/_build/html
-#   make bench             the benchmarks; DATA=<folder>, BENCH=benchmarks/bench_imdb.py for one
+#   make bench             the benchmarks; DATA=<folder> as above, BENCH=<file> for one of them
 #   make setup|format|clean
 
 PYTHON ?= python3
 WORKERS ?= 2
 DATA ?=
 ARGS ?=
-BENCH ?= $(sort $(wildcard benchmarks/bench_*.py))
+# Without the folder of the IMDB network: all benchmarks but the one on it.
+BENCH ?= $(filter-out $(if $(DATA),,benchmarks/bench_imdb.py),$(sort $(wildcard benchmarks/bench_*.py)))
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +32,11 @@ def make_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a smoke run; its numbers say nothing")
     parser.add_argument("--jobs", type=int, default=-1, help="processes; -1: one per core")
     return parser
+
+
+def results_folder(quick: bool) -> Path:
+    """Where results go: a smoke run must not overwrite real ones."""
+    return Path(tempfile.mkdtemp(prefix="skmmg-bench-")) if quick else RESULTS
 
 
 def run_jobs(

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from sklearn.base import BaseEstimator
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skmmg import MultiModalGraphClassifier, NodeEmbedder
+from skmmg.models import HGNNIMA
 
+# Few epochs, because there are 120 checks; one of them wants 83 % of the training rows right.
 ESTIMATORS = [
-    MultiModalGraphClassifier(max_epochs=30, lr=0.02),
-    NodeEmbedder(max_epochs=5),
+    MultiModalGraphClassifier(HGNNIMA(num_layers=1), max_epochs=15, lr=0.02),
+    NodeEmbedder(max_epochs=2),
 ]
 
 _REPEATED_ROWS = "a repeated row has other neighbours than a row with twice the weight"
@@ -27,7 +28,6 @@ def expected_failed_checks(estimator: BaseEstimator) -> dict[str, str]:
     return EXPECTED_FAILURES
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failed_checks)
 def test_estimators_do_what_scikit_learn_expects(
     estimator: Any, check: Callable[[Any], None]

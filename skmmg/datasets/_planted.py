@@ -136,14 +136,14 @@ def make_multimodal_graph(
     Notes
     -----
     A node that shows class :math:`c` has in an informative modality :math:`m` the row
-    :math:`x^m = \mu^m_c + arepsilon`, elsewhere :math:`x^m = arepsilon`, with standard Gaussian
-    :math:`arepsilon` and :math:`\|\mu^m_c - \mu^m_{c'}\|` = `signal`. Which modality is
+    :math:`x^m = \mu^m_c + \varepsilon`, elsewhere :math:`x^m = \varepsilon`, with standard Gaussian
+    :math:`\varepsilon` and :math:`\|\mu^m_c - \mu^m_{c'}\|` = `signal`. Which modality is
     informative, and whether one of the rows (each equally likely) belongs to another node with a
     class and informative modality of its own, is summed out of the likelihood
     :math:`p(x_i | c)`, and a missing row leaves it as it is. The posterior is then
 
     .. math::
-        p(y_i | \cdot) \propto [p(x_i | y_i) 	ext{ if hops is } 0] \prod_{j \in N(i)} p_j(y_i),
+        p(y_i | \cdot) \propto [p(x_i | y_i) \text{ if hops is } 0] \prod_{j \in N(i)} p_j(y_i),
 
     over the neighbours by "has". For attribute nodes of its own,
     :math:`p_j(y) = \sum_z p(z | y)\, p(x_j | z)`; for shared ones, whose class :math:`z_j` is taken

@@ -19,7 +19,7 @@ from torch import nn
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.estimators._focus import Block, Focus, RowGraph
 from skmmg.estimators._params import GRAPHS, NamedSpecsMixin
-from skmmg.graph import NodeView, Schema, split_modalities
+from skmmg.graph import MultiModalGraph, NodeView, Schema, split_modalities
 from skmmg.graph._neighbors import NeighborSpec
 from skmmg.models import ModelOutput, ModelSpec, get_model
 from skmmg.nn import Attention
@@ -79,16 +79,16 @@ class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
         graph: Any = "knn",
         fusion: str | None = None,
         setting: str = "transductive",
-        missing: str = "copy",
+        missing: str = "mean_neighbors",
         scaling: str | None = "auto",
         max_epochs: int = 300,
-        lr: float = 1e-3,
+        lr: float = 3e-3,
         weight_decay: float = 5e-3,
         optimizer: str = "adamw",
         lr_scheduler: str | None = None,
         early_stopping: bool | str = True,
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 50,
+        n_iter_no_change: int = 30,
         tol: float = 0.0,
         class_weight: Mapping[Any, float] | str | None = None,
         device: str = "auto",
@@ -156,6 +156,12 @@ class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
 
     def _check_rows(self, X: Any, reset: bool) -> Block:
         """A 2-D X of floats; NaN is allowed, because a row of NaN is a missing modality."""
+        if isinstance(X, (MultiModalGraph, Mapping)) and not sp.issparse(X):
+            raise TypeError(
+                f"X has to be a NodeView or a 2-D matrix, got {type(X).__name__}. Take the nodes "
+                "of a graph by graph.nodes(...); stack_modalities turns a dict of matrices into "
+                "a 2-D X."
+            )
         options = {"ensure_min_samples": 2} if reset else {}
         X = validate_data(
             self,
@@ -166,7 +172,7 @@ class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
             ensure_all_finite="allow-nan",
             **options,
         )
-        return sp.csr_array(X) if sp.issparse(X) else X
+        return X if isinstance(X, np.ndarray) else sp.csr_array(X)
 
     def _split(self, X: Block) -> dict[str, Block]:
         return split_modalities(X, self.modalities, getattr(self, "feature_names_in_", None))
@@ -214,9 +220,9 @@ class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
             module = spec.build(schema, n_outputs, fusion=self.fusion, missing=self.missing)
             if self.warm_start and hasattr(self, "weights_"):
                 self._load_weights(module, schema, n_outputs)
-            module = module.to(device=device, dtype=self._training_dtype())
+            trained = module if wrap is None else wrap(module)
             net = train(
-                module if wrap is None else wrap(module).to(device=device, dtype=self._training_dtype()),
+                trained.to(device=device, dtype=self._training_dtype()),
                 self._dataset(focus, y, weight, device),
                 None if validation is None else self._dataset(*validation, device),
                 criterion=criterion,
@@ -241,7 +247,7 @@ class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
     def _stopping_rule(self) -> str | None:
         if isinstance(self.early_stopping, str):
             return self.early_stopping
-        return "loss_and_accuracy" if self.early_stopping else None
+        return "loss" if self.early_stopping else None
 
     def _training_dtype(self) -> torch.dtype:
         return torch.float64 if self.precision == "float64" else torch.float32
@@ -265,7 +271,7 @@ class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
                 "Set warm_start=False to start afresh."
             )
         try:
-            module.load_state_dict({k: torch.from_numpy(v) for k, v in self.weights_.items()})
+            module.load_state_dict({k: torch.tensor(v) for k, v in self.weights_.items()})
         except RuntimeError as error:
             raise ValueError(
                 "warm_start=True needs the model parameters of the last fit, got other ones. Set "
@@ -278,8 +284,7 @@ class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
     ) -> dict[str, Any]:
         """Fitted attributes, as if training had ended now."""
         weights = {
-            name: value.detach().cpu().numpy().copy()
-            for name, value in module.state_dict().items()
+            name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()
         }
         stopping = dict(net.callbacks_).get("early_stopping")
         state = {
@@ -308,7 +313,8 @@ class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
                 fusion=state["fusion_"],
                 missing=state["missing_"],
             )
-        weights = {name: torch.from_numpy(value) for name, value in state["weights_"].items()}
+        # a copy: the arrays of an unpickled estimator may be read-only
+        weights = {name: torch.tensor(value) for name, value in state["weights_"].items()}
         module.to(dtype=next(w.dtype for w in weights.values() if w.is_floating_point()))
         module.load_state_dict(weights)
         return module.eval().requires_grad_(False)
@@ -390,4 +396,3 @@ class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
             self.__dict__.clear()
             self.__dict__.update(before | callback_state)
             raise
-

@@ -42,7 +42,7 @@ class MultiModalGraphClassifier(
         What training on a view may see. "transductive": all nodes and features of the graph, but
         labels of the view's nodes only. "inductive": the graph without the nodes of the view's
         type that are not in the view. Rows of a 2-D X that are not passed to `fit` are never seen.
-    missing : {"copy", "zero", "mean_neighbors", "learned"}, default="copy"
+    missing : {"mean_neighbors", "copy", "zero", "learned"}, default="mean_neighbors"
         What a node gets for a modality that it lacks, see `skmmg.nn.ModalityEncoder`.
     scaling : {"auto", "standardize"} or None, default="auto"
         How features are scaled, with statistics of what training may see. "standardize": every
@@ -51,7 +51,7 @@ class MultiModalGraphClassifier(
         columns of any other modality (an embedding, a bag of words) are divided by one number.
     max_epochs : int, default=300
         Epochs at most.
-    lr : float, default=1e-3
+    lr : float, default=3e-3
         Learning rate.
     weight_decay : float, default=5e-3
         Weight decay of the optimizer.
@@ -59,15 +59,15 @@ class MultiModalGraphClassifier(
         Optimizer of torch.
     lr_scheduler : {"one_cycle", "cosine"} or None, default=None
         How the learning rate changes over `max_epochs`; it is the maximum of "one_cycle".
-    early_stopping : bool or {"loss_and_accuracy", "loss", "accuracy"}, default=True
+    early_stopping : bool or {"loss", "accuracy", "loss_and_accuracy"}, default=True
         Whether to stop when validation does not get better, and to keep the best epoch's weights.
-        "loss_and_accuracy", or True: the papers' rule, which counts an epoch as a miss if the loss
-        is above its best and the accuracy below its best. "loss" and "accuracy" watch one of them,
-        as scikit-learn and skorch do.
+        "loss" (True is short for it) and "accuracy" watch one of them. "loss_and_accuracy" is the
+        papers' rule: a miss is an epoch whose loss is above the best loss and whose accuracy is
+        below the best accuracy, and the weights of the last epoch that was best in both are kept.
     validation_fraction : float, default=0.1
         Share of the training nodes that is set aside for early stopping, unless `fit` gets
         `X_val`. Stratified where every class has enough members.
-    n_iter_no_change : int, default=50
+    n_iter_no_change : int, default=30
         Misses in a row after which training stops.
     tol : float, default=0.0
         What counts as better for ``early_stopping="loss"`` and "accuracy".

@@ -60,6 +60,11 @@ class NamedSpecsMixin(BaseEstimator):
         for name, specs in self._named_specs.items():
             value = params.get(name, getattr(self, name, None))
             nested = any(key.startswith(f"{name}__") for key in params)
-            if nested and isinstance(value, str) and value in specs:
+            if nested and isinstance(value, str):
+                if value not in specs:
+                    raise ValueError(
+                        f"{name}={value!r} has no parameters to set. Those that have some are: "
+                        f"{', '.join(specs)}."
+                    )
                 params[name] = specs[value]()
         return super().set_params(**params)

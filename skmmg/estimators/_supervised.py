@@ -15,24 +15,23 @@ from skmmg.estimators._split import split_off_validation
 from skmmg.graph import NodeView
 from skmmg.training import ClassificationLoss
 
+# some nodes with their classes (numbered) and weights
+LabelledFocus = tuple[Focus, np.ndarray, np.ndarray]
+
 
 class SupervisedMixin(GraphEstimator):
     """Classes, weights, validation, and the classification loss."""
 
-    def _fit_classes(
-        self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any
-    ) -> None:
+    classes_: np.ndarray
+
+    def _fit_classes(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any) -> None:
         seed = self._seed()
         focus = self._fit_focus(X)
         y = self._check_labels(y, focus)
         weight = check_sample_weight(sample_weight, y)
         classes, codes = np.unique(y, return_inverse=True)
         if len(classes) < 2:
-            raise ValueError(
-                f"y has to hold at least two classes, got one class: {classes[0]!r}."
-            )
-        if not weight.any():
-            raise ValueError("sample_weight has to be positive somewhere, got zeros only.")
+            raise ValueError(f"y has to hold at least two classes, got one class: {classes[0]!r}.")
         if self.warm_start and not np.array_equal(getattr(self, "classes_", classes), classes):
             raise ValueError(
                 f"warm_start=True needs the classes of the last fit, {self.classes_}, got "
@@ -40,12 +39,17 @@ class SupervisedMixin(GraphEstimator):
             )
         self.classes_ = classes
         weight = weight * self._class_weights(y, codes)
-        train, held_out = self._validation(focus, codes, weight, X_val, y_val, seed)
+        if not weight.any():
+            raise ValueError(
+                "class_weight has to leave some sample a positive weight, got zeros only. Give "
+                "the classes of y a weight above 0."
+            )
+        train, watched = self._validation(X, focus, codes, weight, X_val, y_val, seed)
         self._fit_module(
             *train,
-            held_out,
+            watched,
             criterion=ClassificationLoss,
-            stopping=None if held_out is None else self._stopping_rule(),
+            stopping=None if watched is None else self._stopping_rule(),
             n_outputs=len(classes),
             seed=seed,
             callback_data=(X, y),
@@ -70,35 +74,45 @@ class SupervisedMixin(GraphEstimator):
 
     def _validation(
         self,
+        X: Any,
         focus: Focus,
         codes: np.ndarray,
         weight: np.ndarray,
         X_val: Any,
         y_val: Any,
         seed: int,
-    ) -> tuple[tuple[Any, ...], tuple[Any, ...] | None]:
+    ) -> tuple[LabelledFocus, LabelledFocus | None]:
         """Nodes to train on and nodes to watch, each with classes and weights."""
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val go together, got one of them.")
         if X_val is not None:
-            watched = self._validation_focus(X_val, focus)
+            watched = self._validation_focus(X_val, X, focus)
             labels = self._check_labels(y_val, watched)
             unknown = np.setdiff1d(labels, self.classes_)
             if len(unknown):
                 raise ValueError(f"y_val has classes that y does not have: {unknown.tolist()}.")
-            held_out = np.searchsorted(self.classes_, labels)
-            return (focus, codes, weight), (watched, held_out, np.ones(len(labels)))
+            watched_codes = np.searchsorted(self.classes_, labels)
+            return (focus, codes, weight), (watched, watched_codes, np.ones(len(labels)))
         if not self.early_stopping:
             return (focus, codes, weight), None
         parts = split_off_validation(codes, weight, self.validation_fraction, seed)
         train, held_out = ((focus.at(focus.ids[i]), codes[i], weight[i]) for i in parts)
         return train, held_out
 
-    def _validation_focus(self, X_val: Any, focus: Focus) -> Focus:
+    def _validation_focus(self, X_val: Any, X: Any, focus: Focus) -> Focus:
+        if isinstance(X_val, NodeView) != isinstance(X, NodeView):
+            raise TypeError(
+                f"X_val has to have the same form as X, got {type(X_val).__name__} where X is "
+                f"{type(X).__name__}. Pass two views, or rows twice."
+            )
         if not isinstance(X_val, NodeView):
             return self._new_rows(X_val)
         differences = focus.schema.diff(X_val.schema)
         if differences:
             raise ValueError("\n".join(["Modalities of X and of X_val differ:", *differences]))
         graph, ids = X_val.graph, X_val.ids
+        if self.setting == "inductive":
+            seen = np.append(X.ids, ids) if graph is X.graph else ids
+            graph, new_ids = graph.induced(X_val.node_type, seen)
+            ids = new_ids[len(seen) - len(ids) :]
         return Focus(graph, X_val.node_type, ids, focus.statistics)

@@ -16,6 +16,7 @@ from skmmg.graph._describe import (
     describe_graph_html,
     describe_in_full,
 )
+from skmmg.graph._exchange import Exchange
 from skmmg.graph._payload import (
     Features,
     Matrix,
@@ -30,6 +31,7 @@ from skmmg.graph._schema import EdgeType, Schema
 from skmmg.graph._validation import (
     by_type,
     check_ids,
+    check_mapping,
     check_masks,
     check_matrices,
     check_modality,
@@ -42,7 +44,7 @@ from skmmg.graph._view import NodeView
 V = TypeVar("V")
 
 
-class MultiModalGraph:
+class MultiModalGraph(Exchange):
     """A heterogeneous graph whose nodes carry any number of matrices. Immutable; holds no labels.
 
     Parameters
@@ -296,7 +298,8 @@ class MultiModalGraph:
                 f"node_type must be one of {list(self.node_types)}, got None. Say which nodes are "
                 f"meant: graph.nodes({self.node_types[0]!r})."
             )
-        return check_node_type(node_type or self.node_types[0], self.node_types)
+        name = self.node_types[0] if node_type is None else node_type
+        return check_node_type(name, self.node_types)
 
     def with_features(self, x: Mapping[str, Any], masks: Mapping[str, Any] | None = None) -> Self:
         """Return a graph with the same nodes and edges and other matrices.
@@ -316,17 +319,14 @@ class MultiModalGraph:
         MultiModalGraph
             The arrays of ids are shared with this graph.
         """
+        check_mapping(x, "x must be a dict {type: {modality: matrix}}")
         payload = self._payload
         features: Features = dict(payload.x)
         names: Names = dict(payload.feature_names)
         given_by_type = by_type(x, self.node_types[0]) if len(self.node_types) == 1 else x
         for node_type, given in given_by_type.items():
             check_node_type(node_type, self.node_types)
-            if not isinstance(given, Mapping):
-                raise TypeError(
-                    f"The features of node type {node_type!r} must be a dict {{modality: matrix}}, "
-                    f"got {type(given).__name__}."
-                )
+            check_mapping(given, f"The features of node type {node_type!r} must be a dict")
             features[node_type], names[node_type] = check_matrices(node_type, given)
             self._check_rows(node_type, features[node_type])
         kept = {
@@ -385,7 +385,7 @@ class MultiModalGraph:
             The kept nodes are in the order of their ids, each once.
         """
         kept: dict[str, npt.NDArray[np.int64]] = {}
-        for node_type, selected in ids.items():
+        for node_type, selected in check_mapping(ids, "ids must be a dict {type: ids}").items():
             check_node_type(node_type, self.node_types)
             kept[node_type] = np.unique(check_ids(selected, self.n_nodes[node_type], node_type))
         part = self._from_payload(restrict(self._payload, kept))

@@ -11,18 +11,21 @@ from scipy import sparse
 
 from skmmg.graph._payload import EdgeIndex, EdgeWeight, Pairs, Weights, lock
 from skmmg.graph._schema import EdgeType
-from skmmg.graph._validation import check_name, check_range, frame_values, is_frame
+from skmmg.graph._validation import (
+    check_mapping,
+    check_name,
+    check_range,
+    frame_values,
+    is_frame,
+    read_array,
+)
 
 
 def check_edges(edges: Any, n_nodes: Mapping[str, int]) -> tuple[EdgeIndex, EdgeWeight]:
     """Check relations: read-only pairs of ids, and weights where they are not all 1."""
     if edges is None:
         return {}, {}
-    if not isinstance(edges, Mapping):
-        raise TypeError(
-            f"edges must be a dict {{(source type, relation, destination type): edges}}, got "
-            f"{type(edges).__name__}."
-        )
+    check_mapping(edges, "edges must be a dict {(source type, relation, destination type): edges}")
     index: EdgeIndex = {}
     weight: EdgeWeight = {}
     for key, given in edges.items():
@@ -113,7 +116,11 @@ def _read_pairs(given: Any, edge_type: EdgeType) -> npt.NDArray[Any]:
     """Read source and destination ids."""
     from_frame = is_frame(given)
     where = f"Edge type {edge_type}"
-    pairs = frame_values(given, where).T if from_frame else _stack(given, edge_type)
+    pairs = (
+        frame_values(given, where).T
+        if from_frame
+        else read_array(given, f"{where} must have one destination for each source")
+    )
     if not pairs.size:
         return np.empty((2, 0), dtype=np.int64)
     if pairs.ndim != 2 or len(pairs) != 2:
@@ -130,16 +137,6 @@ def _read_pairs(given: Any, edge_type: EdgeType) -> npt.NDArray[Any]:
             f".astype('int64'), or MultiModalGraph.from_pandas for ids of another kind."
         )
     return pairs
-
-
-def _stack(given: Any, edge_type: EdgeType) -> npt.NDArray[Any]:
-    """Turn an array-like, for instance a pair of arrays, into an array."""
-    try:
-        return np.asarray(given)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"Edge type {edge_type} must have one destination for each source, got: {error}."
-        ) from error
 
 
 def add_reverse_relations(index: EdgeIndex, weight: EdgeWeight) -> None:

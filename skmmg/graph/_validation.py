@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.types import is_integer_dtype, is_numeric_dtype
 from scipy import sparse
 
 from skmmg.graph._payload import Features, Masks, Matrix, Names, freeze
@@ -121,6 +122,13 @@ def _check_same_index(node_type: str, given: Mapping[str, Any]) -> None:
             )
 
 
+def check_mapping(values: Any, what: str) -> Mapping[Any, Any]:
+    """Let a dict pass; `what` is the name of a parameter, with the form that is expected."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"{what}, got {type(values).__name__}.")
+    return values
+
+
 def describe_modality(node_type: str, modality: str) -> str:
     """Begin an error message about one modality."""
     return f"Modality {modality!r} of node type {node_type!r}"
@@ -156,17 +164,18 @@ def frame_values(frame: Any, where: str) -> Any:
     if len(frame.columns) and all(isinstance(t, pd.SparseDtype) for t in frame.dtypes):
         accessor: Any = frame.sparse
         return accessor.to_coo()
-    wrong = [c for c, dtype in frame.dtypes.items() if not pd.api.types.is_numeric_dtype(dtype)]
+    wrong = {c: dtype for c, dtype in frame.dtypes.items() if not is_numeric_dtype(dtype)}
     if wrong:
+        column, dtype = next(iter(wrong.items()))
         raise TypeError(
-            f"{where} must have numeric columns only, got {wrong[0]!r} of dtype "
-            f"{frame[wrong[0]].dtype}. Encode or drop: {wrong}."
+            f"{where} must have numeric columns only, got {column!r} of dtype {dtype}. "
+            f"Encode or drop: {list(wrong)}."
         )
     values = frame.to_numpy()
     if values.dtype != object:
         return values
     # Nullable columns, or truth values beside numbers.
-    if all(map(pd.api.types.is_integer_dtype, frame.dtypes)) and not frame.isna().to_numpy().any():
+    if all(map(is_integer_dtype, frame.dtypes)) and not frame.isna().to_numpy().any():
         return frame.to_numpy(np.int64)
     return frame.to_numpy(np.float64, na_value=np.nan)
 
@@ -177,13 +186,16 @@ def _as_array(matrix: Any, where: str) -> npt.NDArray[Any]:
         return matrix
     if isinstance(matrix, np.ma.MaskedArray):
         raise TypeError(f"{where} must not be a masked array. Use x.astype(float).filled(np.nan).")
+    what = "be a 2-D ndarray, scipy sparse matrix or DataFrame of numbers"
+    return read_array(matrix, f"{where} must {what}")
+
+
+def read_array(values: Any, expected: str) -> npt.NDArray[Any]:
+    """Turn an array-like into an array, or raise an error that begins with what was expected."""
     try:
-        return np.asarray(matrix)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{where} must be a 2-D matrix of numbers, got {type(matrix).__name__} ({error}). "
-            f"Give an ndarray, a scipy sparse matrix or a DataFrame."
-        ) from error
+        return np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # PyTorch raises RuntimeError
+        raise TypeError(f"{expected}, got {type(values).__name__}: {error}.") from error
 
 
 def _check_dtype(dtype: np.dtype[Any], where: str) -> None:
@@ -214,19 +226,12 @@ def check_masks(masks: Any, x: Features, n_nodes: Mapping[str, int]) -> Masks:
     """Check presence masks: for each node type and modality one truth value per node."""
     if masks is None:
         return {}
-    if not isinstance(masks, Mapping):
-        raise TypeError(
-            f"masks must be a dict {{type: {{modality: mask}}}}, got {type(masks).__name__}."
-        )
+    check_mapping(masks, "masks must be a dict {type: {modality: mask}}")
     given_by_type = by_type(masks, next(iter(x))) if len(x) == 1 else masks
     checked: Masks = {}
     for node_type, given in given_by_type.items():
         check_node_type(node_type, n_nodes)
-        if not isinstance(given, Mapping):
-            raise TypeError(
-                f"The masks of node type {node_type!r} must be a dict {{modality: mask}}, got "
-                f"{type(given).__name__}."
-            )
+        check_mapping(given, f"The masks of node type {node_type!r} must be a dict")
         for modality, mask in given.items():
             check_modality(node_type, modality, x[node_type])
             where = describe_modality(node_type, modality)
@@ -238,7 +243,7 @@ def check_masks(masks: Any, x: Features, n_nodes: Mapping[str, int]) -> Masks:
 
 def _check_mask(mask: Any, n_rows: int, where: str) -> npt.NDArray[np.bool_]:
     """Check one mask, True where the node has the modality, and take a copy of it."""
-    values = np.array(mask)
+    values = read_array(mask, f"{where} must have a mask of booleans, one per node").copy()
     if values.dtype != np.bool_:
         raise TypeError(
             f"{where} must have a mask of booleans (True: the node has it), got dtype "
@@ -255,16 +260,18 @@ def _check_mask(mask: Any, n_rows: int, where: str) -> npt.NDArray[np.bool_]:
 
 def check_node_type(node_type: Any, known: Iterable[str]) -> str:
     """Let the name of a node type of the graph pass."""
-    if node_type not in (names := list(known)):
+    names = list(known)
+    if not isinstance(node_type, str) or node_type not in names:
         raise ValueError(f"Node type {node_type!r} is not in the graph. It has {names}.")
-    return str(node_type)
+    return node_type
 
 
 def check_modality(node_type: str, modality: Any, known: Iterable[str]) -> str:
     """Let the name of a modality of one node type pass."""
-    if modality not in (names := list(known)):
+    names = list(known)
+    if not isinstance(modality, str) or modality not in names:
         raise ValueError(f"Node type {node_type!r} has no modality {modality!r}. It has {names}.")
-    return str(modality)
+    return modality
 
 
 def check_ids(ids: Any, n_nodes: int, node_type: str) -> npt.NDArray[np.int64]:
@@ -272,7 +279,8 @@ def check_ids(ids: Any, n_nodes: int, node_type: str) -> npt.NDArray[np.int64]:
     if ids is None or isinstance(ids, slice):
         selected = np.arange(n_nodes, dtype=np.int64)[ids or slice(None)]
     else:
-        selected = _read_ids(np.asarray(ids), n_nodes, node_type)
+        given = read_array(ids, f"Ids of node type {node_type!r} must be integers or a mask")
+        selected = _read_ids(given, n_nodes, node_type)
     selected.setflags(write=False)
     return selected
 

@@ -18,7 +18,16 @@ MODELS: dict[str, type[ModelSpec]] = {
     "mlp": MLP,
 }
 
-__all__ = ["HGNNIMA", "HGT", "MLP", "MODELS", "ModelOutput", "ModelSpec", "get_model", "list_models"]
+__all__ = [
+    "HGNNIMA",
+    "HGT",
+    "MLP",
+    "MODELS",
+    "ModelOutput",
+    "ModelSpec",
+    "get_model",
+    "list_models",
+]
 
 
 def get_model(model: str | ModelSpec) -> ModelSpec:

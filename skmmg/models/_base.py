@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import validate_params
 from skmmg.graph import Schema
-from skmmg.nn import EdgeAttention, GraphTensors
+from skmmg.nn import GraphTensors
+from skmmg.nn._hgnn_ima_conv import EdgeAttention
 
 MISSING = ("copy", "zero", "mean_neighbors", "learned")
 
@@ -34,6 +35,14 @@ class ModelOutput:
         Weights of the modalities in the fused state.
     attention : list of EdgeAttention
         Attention of every layer, where the model has any.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmmg.models import ModelOutput
+    >>> output = ModelOutput(logits=torch.zeros(4, 3), embedding=torch.zeros(4, 64))
+    >>> output.unimodal_logits
+    {}
     """
 
     logits: Tensor
@@ -64,7 +73,17 @@ class Backbone(Protocol):
 
 
 class ModelSpec(BaseEstimator):
-    """Parameters of a model, its source, and how to build it. Subclasses have one paper each."""
+    """Parameters of a model, its source, and how to build it: the base of every model.
+
+    A subclass has an ``__init__`` that stores its parameters, `_parameter_constraints` in the
+    form of scikit-learn's, the class attributes below, and a method ``_build``.
+
+    Examples
+    --------
+    >>> from skmmg.models import HGT, ModelSpec
+    >>> issubclass(HGT, ModelSpec), HGT.name, HGT.fusion_modes
+    (True, 'hgt', ('late', 'early'))
+    """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {}
     #: name under which `model=` knows it
@@ -77,7 +96,12 @@ class ModelSpec(BaseEstimator):
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
 
     def build(
-        self, schema: Schema, n_outputs: int, *, fusion: str | None = None, missing: str = "copy"
+        self,
+        schema: Schema,
+        n_outputs: int,
+        *,
+        fusion: str | None = None,
+        missing: str = "mean_neighbors",
     ) -> nn.Module:
         """Build the module for graphs of one schema.
 
@@ -89,7 +113,7 @@ class ModelSpec(BaseEstimator):
             Number of classes.
         fusion : str or None, default=None
             One of `fusion_modes`; None takes the first.
-        missing : {"copy", "zero", "mean_neighbors", "learned"}, default="copy"
+        missing : {"mean_neighbors", "copy", "zero", "learned"}, default="mean_neighbors"
             What a node gets for a modality that it lacks, see `skmmg.nn.ModalityEncoder`.
 
         Returns
@@ -112,9 +136,7 @@ class ModelSpec(BaseEstimator):
             )
         return self._build(schema, n_outputs, self._check_fusion(fusion), missing)
 
-    def _build(
-        self, schema: Schema, n_outputs: int, fusion: str | None, missing: str
-    ) -> nn.Module:
+    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         raise NotImplementedError(f"{type(self).__name__} has no _build.")
 
     def _check_fusion(self, fusion: str | None) -> str | None:

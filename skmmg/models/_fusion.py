@@ -114,10 +114,10 @@ class LateFusion(nn.Module):
         h = self.encoder(graph).tanh()  # (M, N, d)
         parts = [
             net(_by_type(h_m, graph), graph)[self.target][ids]
-            for net, h_m in zip(self.backbones, h)
+            for net, h_m in zip(self.backbones, h, strict=True)
         ]
         if self.late_fusion == "logits":
-            scores = [head(z) for head, z in zip(self.heads, parts)]
+            scores = [head(z) for head, z in zip(self.heads, parts, strict=True)]
             logits = torch.stack([s.log_softmax(1) for s in scores]).mean(0)
             return ModelOutput(logits, torch.stack(parts).mean(0))
         weights = None
@@ -132,7 +132,7 @@ class LateFusion(nn.Module):
 
 def _by_type(x: Tensor, graph: GraphTensors) -> Mapping[str, Tensor]:
     parts = torch.split(x, list(graph.num_nodes.values()))
-    return dict(zip(graph.num_nodes, parts))
+    return dict(zip(graph.num_nodes, parts, strict=True))
 
 
 def _out_channels(backbone: Backbone | nn.Module) -> int:

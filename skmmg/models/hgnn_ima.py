@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +12,8 @@ from torch import Tensor, nn
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
 from skmmg.models._base import ModelOutput, ModelSpec, check_heads
-from skmmg.nn import (
-    EdgeAttention,
-    GraphTensors,
-    HGNNIMAConv,
-    ModalityAttention,
-    ModalityEncoder,
-    dropout,
-)
+from skmmg.nn import GraphTensors, HGNNIMAConv, ModalityAttention, ModalityEncoder
+from skmmg.nn._dropout import dropout
 from skmmg.nn._hgnn_ima_conv import (
     ALIGN_SCALE,
     ATTENTION_NORM,
@@ -27,6 +22,7 @@ from skmmg.nn._hgnn_ima_conv import (
     CROSS_MODAL,
     MODAL_WEIGHT,
     RESIDUAL,
+    EdgeAttention,
 )
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -283,9 +279,7 @@ class HGNNIMA(ModelSpec):
             if key != "preset"
         }
 
-    def _build(
-        self, schema: Schema, n_outputs: int, fusion: str | None, missing: str
-    ) -> nn.Module:
+    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         check_heads(self.hidden_channels, self.heads)
         return HGNNIMAModule(schema, n_outputs, missing=missing, **self.settings())
 
@@ -311,7 +305,7 @@ class HGNNIMAModule(nn.Module):
         **conv_settings: Any,
     ) -> None:
         super().__init__()
-        self.modalities, self.target = schema.modalities, schema.target
+        self.modalities, self.target = schema.modalities, str(schema.target)
         self.out_channels = hidden_channels
         self.edge_types, self.dropout = schema.edge_types, dropout
         self.att_loss_weight, self.unimodal_loss = att_loss_weight, unimodal_loss
@@ -325,9 +319,7 @@ class HGNNIMAModule(nn.Module):
         )
         metadata = (list(schema.node_types), list(schema.edge_types))
         self.convs = nn.ModuleList(
-            HGNNIMAConv(
-                hidden_channels, metadata, len(self.modalities), heads, **conv_settings
-            )
+            HGNNIMAConv(hidden_channels, metadata, len(self.modalities), heads, **conv_settings)
             for _ in range(num_layers)
         )
         self.fusion = ModalityAttention(hidden_channels, scorer)
@@ -337,7 +329,7 @@ class HGNNIMAModule(nn.Module):
         """Output for the target nodes `ids`."""
         edges = graph.edges(self.edge_types)
         h, attention = self.encoder(graph), []
-        for conv in self.convs:
+        for conv in cast("Iterable[HGNNIMAConv]", self.convs):
             h, layer_attention = conv.propagate(h, edges)
             h = dropout(h, self.dropout, self.training)
             attention.append(layer_attention)
@@ -356,7 +348,7 @@ class HGNNIMAModule(nn.Module):
         """Scores from single modalities by the shared classifier (15)."""
         if not self.unimodal_loss or len(self.modalities) == 1:
             return {}
-        return dict(zip(self.modalities, self.head(h)))
+        return dict(zip(self.modalities, self.head(h), strict=True))
 
     def _attention_loss(
         self, attention: list[EdgeAttention], graph: GraphTensors

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,8 @@ from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
 from skmmg.models._base import ModelSpec, check_heads
 from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION, fuse
-from skmmg.nn import GraphTensors, HGNNIMAConv, dropout
+from skmmg.nn import GraphTensors, HGNNIMAConv
+from skmmg.nn._dropout import dropout
 
 EdgeType = tuple[str, str, str]
 
@@ -102,9 +103,7 @@ class HGT(ModelSpec):
         self.early_fusion = early_fusion
         self.late_fusion = late_fusion
 
-    def _build(
-        self, schema: Schema, n_outputs: int, fusion: str | None, missing: str
-    ) -> nn.Module:
+    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         check_heads(self.hidden_channels, self.heads)
 
         def backbone(channels: int) -> nn.Module:
@@ -165,7 +164,7 @@ class HGTBackbone(nn.Module):
         """New states of all node types."""
         edges = graph.edges(self.edge_types)
         h = torch.cat(list(x_dict.values())).unsqueeze(0)
-        for conv in self.convs:
+        for conv in cast("Iterable[HGNNIMAConv]", self.convs):
             h, _ = conv.propagate(h, edges)
             h = dropout(h, self.dropout, self.training)
         return {t: h[0, part] for t, part in edges.node_slices.items()}

@@ -75,9 +75,7 @@ class MLP(ModelSpec):
         self.early_fusion = early_fusion
         self.late_fusion = late_fusion
 
-    def _build(
-        self, schema: Schema, n_outputs: int, fusion: str | None, missing: str
-    ) -> nn.Module:
+    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         return fuse(
             lambda channels: MLPBackbone(channels, self.num_layers, self.dropout, schema.target),
             schema,

@@ -1,7 +1,6 @@
 """Layers: what one operator computes, on tensors."""
 
-from skmmg.nn._dropout import dropout
-from skmmg.nn._hgnn_ima_conv import Attention, EdgeAttention, HGNNIMAConv
+from skmmg.nn._hgnn_ima_conv import Attention, HGNNIMAConv
 from skmmg.nn._inputs import GraphTensors
 from skmmg.nn._modality_attention import ModalityAttention
 from skmmg.nn._modality_encoder import ModalityEncoder
@@ -9,11 +8,9 @@ from skmmg.nn._sparse import SparseMatrix
 
 __all__ = [
     "Attention",
-    "EdgeAttention",
     "GraphTensors",
     "HGNNIMAConv",
     "ModalityAttention",
     "ModalityEncoder",
     "SparseMatrix",
-    "dropout",
 ]

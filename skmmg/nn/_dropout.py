@@ -15,7 +15,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     torch draws a 64-bit number per entry on a CPU, one after the other; four entries share one
     here, which is about five times as fast.
     """
-    dropped = round(p * _LEVELS)
+    dropped = min(round(p * _LEVELS), _LEVELS - 1)
     if not training or not dropped:
         return x
     if x.device.type != "cpu":

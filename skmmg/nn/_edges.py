@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ EdgeType = tuple[str, str, str]
 K = TypeVar("K")
 
 
-class Segments(NamedTuple):
+@dataclass(frozen=True)
+class Segments:
     """Runs of consecutive edges over which a softmax is taken."""
 
     offsets: Tensor  # (n_segments + 1,) first edge of every run
@@ -36,6 +38,8 @@ class EdgeStructure:
     edge_types : sequence of (str, str, str)
         The relations, in the order in which an operator stacks its parameters. A relation that
         `edge_index_dict` lacks has no edges.
+    device : torch.device or None, default=None
+        Where the edges are; needed where there is no relation to tell.
 
     Attributes
     ----------
@@ -54,31 +58,28 @@ class EdgeStructure:
         edge_index_dict: Mapping[EdgeType, Tensor],
         num_nodes: Mapping[str, int],
         edge_types: Sequence[EdgeType],
+        device: torch.device | None = None,
     ) -> None:
         self.edge_types = tuple(edge_types)
         self.node_slices = stack_slices(num_nodes)
-        self.row_slices = list(
-            stack_slices({i: num_nodes[src] for i, (src, _, _) in enumerate(self.edge_types)}).values()
-        )
+        sources = {i: num_nodes[src] for i, (src, _, _) in enumerate(self.edge_types)}
+        self.row_slices = list(stack_slices(sources).values())
         self.num_nodes = sum(num_nodes.values())
+        if device is None and edge_index_dict:
+            device = next(iter(edge_index_dict.values())).device
         self.num_rows = self.row_slices[-1].stop if self.row_slices else 0
         present = {e: edge_index_dict[e] for e in self.edge_types if e in edge_index_dict}
-        device = next(iter(edge_index_dict.values())).device if edge_index_dict else None
         empty = torch.zeros(2, 0, dtype=torch.long, device=device)
-        parts = [present.get(e, empty) for e in self.edge_types] or [empty]
+        parts = [present.get(e, empty) for e in self.edge_types]
         self.num_edges_per_type = [part.shape[1] for part in parts]
-        dst = torch.cat(
-            [p[1] + self.node_slices[e[2]].start for p, e in zip(parts, self.edge_types)] or parts
-        ).reshape(-1)
-        src = torch.cat(
-            [p[0] + self.node_slices[e[0]].start for p, e in zip(parts, self.edge_types)] or parts
-        ).reshape(-1)
-        row = torch.cat(
-            [p[0] + rows.start for p, rows in zip(parts, self.row_slices)] or parts
-        ).reshape(-1)
+        starts = {t: part.start for t, part in self.node_slices.items()}
+        ends = list(zip(parts, self.edge_types, self.row_slices, strict=True))
+        dst = torch.cat([empty[1], *(p[1] + starts[e[2]] for p, e, _ in ends)])
+        src = torch.cat([empty[0], *(p[0] + starts[e[0]] for p, e, _ in ends)])
+        row = torch.cat([empty[0], *(p[0] + rows.start for p, _, rows in ends)])
         relation = torch.repeat_interleave(
-            torch.arange(len(parts), device=dst.device),
-            torch.tensor(self.num_edges_per_type, device=dst.device),
+            torch.arange(len(parts), device=device),
+            torch.tensor(self.num_edges_per_type, dtype=torch.long, device=device),
         )
         self.order = torch.argsort(dst * len(parts) + relation, stable=True)
         self.dst, self.src = dst[self.order], src[self.order]
@@ -120,7 +121,7 @@ class EdgeStructure:
         unsorted = torch.empty_like(values)
         unsorted[self.order] = values
         parts = torch.split(unsorted, self.num_edges_per_type)
-        return dict(zip(self.edge_types, parts))
+        return dict(zip(self.edge_types, parts, strict=True))
 
 
 class _Blocks:

@@ -31,12 +31,31 @@ NORM = ("layer", None)
 class Attention:
     """Attention of one layer, by edge type, in the order of that type's `edge_index`.
 
-    `alpha` (n_edges, n_modalities, heads) is the inter-node attention of each modality (3); `lam`
-    the inter-modal attention (5), of the same shape, or (n_edges, n_modalities of the source,
-    n_modalities of the destination, heads) for ``cross_modal="influenced"``, or None where there
-    is none; `beta` the cross-modal attention (6), `align` the modulation (8) or None and `weight`
-    the final weight (9), each (n_edges, heads), or (n_edges, n_modalities, heads) where every
-    modality has weights of its own.
+    Parameters
+    ----------
+    alpha : dict of (str, str, str) to Tensor of shape (n_edges, n_modalities, heads)
+        Inter-node attention of each modality (3).
+    lam : dict or None
+        Inter-modal attention (5), shaped as `alpha`, or (n_edges, n_modalities of the source,
+        n_modalities of the destination, heads) for ``cross_modal="influenced"``; None for "none"
+        and "mean".
+    beta : dict
+        Cross-modal attention (6): (n_edges, heads), or (n_edges, n_modalities, heads) where every
+        modality has weights of its own.
+    align : dict or None
+        Alignment modulation (8), (n_edges, heads); None without it.
+    weight : dict
+        The weights that are used (9), shaped as `beta`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmmg.nn import HGNNIMAConv
+    >>> conv = HGNNIMAConv(8, (["a"], [("a", "to", "a")]), num_modalities=2, heads=2)
+    >>> edges = {("a", "to", "a"): torch.tensor([[0, 1, 1], [2, 2, 0]])}
+    >>> _, attention = conv({"a": torch.randn(2, 3, 8)}, edges, return_attention=True)
+    >>> attention.weight["a", "to", "a"].shape
+    torch.Size([3, 2])
     """
 
     alpha: dict[EdgeType, Tensor]
@@ -166,6 +185,11 @@ class HGNNIMAConv(nn.Module):
     torch.Size([3, 4])
     """
 
+    k_lin: ByType[nn.Linear]
+    q_lin: ByType[nn.Linear]
+    v_lin: ByType[nn.Linear]
+    a_lin: ByType[nn.Linear]
+
     def __init__(
         self,
         channels: int,
@@ -205,7 +229,8 @@ class HGNNIMAConv(nn.Module):
         _check_option("residual", residual, RESIDUAL)
         _check_option("activation", activation, ACTIVATION)
         _check_option("norm", norm, NORM)
-        self.node_types, self.edge_types = list(metadata[0]), [tuple(e) for e in metadata[1]]
+        self.node_types = list(metadata[0])
+        self.edge_types = [(src, relation, dst) for src, relation, dst in metadata[1]]
         self.channels, self.heads, self.num_modalities = channels, heads, num_modalities
         self.cross_modal, self.align, self.align_scale = cross_modal, align, align_scale
         self.attention_scope, self.attention_norm = attention_scope, attention_norm
@@ -279,8 +304,8 @@ class HGNNIMAConv(nn.Module):
         self._check_inputs(x_dict, edge_index_dict)
         flat = x_dict[self.node_types[0]].dim() == 2
         states = [x_dict[t].unsqueeze(0) if flat else x_dict[t] for t in self.node_types]
-        num_nodes = {t: h.shape[1] for t, h in zip(self.node_types, states)}
-        edges = EdgeStructure(edge_index_dict, num_nodes, self.edge_types)
+        num_nodes = {t: h.shape[1] for t, h in zip(self.node_types, states, strict=True)}
+        edges = EdgeStructure(edge_index_dict, num_nodes, self.edge_types, states[0].device)
         h, attention = self.propagate(torch.cat(states, 1), edges)
         out = {t: h[:, part] for t, part in edges.node_slices.items()}
         if flat:
@@ -390,7 +415,7 @@ class HGNNIMAConv(nn.Module):
     def _aggregate(self, weight: Tensor, value: Tensor, edges: EdgeStructure) -> Tensor:
         """Equation 10: (M, N, d)."""
         heads, n_modalities, n_nodes, width = value.shape
-        w_msg = self.w_msg
+        w_msg: Tensor = self.w_msg
         if self.attention_scope == "relation":
             into = [e[2] for e in self.edge_types]
             share = w_msg.new_tensor([1.0 / into.count(dst) for dst in into])
@@ -410,18 +435,18 @@ class HGNNIMAConv(nn.Module):
         if self.activation is not None:
             u = F.gelu(u) if self.activation == "gelu" else u.sigmoid()
         out = []
-        for i, (node_type, part) in enumerate(edges.node_slices.items()):
+        for node_type, part in edges.node_slices.items():
             new = self.a_lin[node_type](u[:, part])
             new = drop(new, self.dropout, self.training)
             if self.skip is None:
                 new = new + h[:, part]
             else:
-                gate = self.skip[i].sigmoid()
+                gate = self.skip[self.node_types.index(node_type)].sigmoid()
                 new = gate * new + (1 - gate) * h[:, part]
             out.append(new if self.norm is None else self.norm[node_type](new))
         return torch.cat(out, 1)
 
-    def _typed(self, linears: ByType, h: Tensor, edges: EdgeStructure) -> Tensor:
+    def _typed(self, linears: ByType[nn.Linear], h: Tensor, edges: EdgeStructure) -> Tensor:
         """A Linear per node type, split into heads: (M, N, d) -> (h, M, N, dk)."""
         parts = [linears[t](h[:, part]) for t, part in edges.node_slices.items()]
         out = torch.cat(parts, 1).unflatten(2, (self.heads, -1))
@@ -455,15 +480,13 @@ class HGNNIMAConv(nn.Module):
             self._check_edge_index(edge_type, index, x_dict)
 
     @staticmethod
-    def _check_edge_index(
-        edge_type: EdgeType, index: Tensor, x_dict: Mapping[str, Tensor]
-    ) -> None:
+    def _check_edge_index(edge_type: EdgeType, index: Tensor, x_dict: Mapping[str, Tensor]) -> None:
         if index.dim() != 2 or index.shape[0] != 2 or index.is_floating_point():
             raise ValueError(
                 f"edge_index_dict[{edge_type}] has to be an integer tensor of shape "
                 f"(2, n_edges), got {index.dtype} of shape {tuple(index.shape)}."
             )
-        for ids, node_type in zip(index, (edge_type[0], edge_type[2])):
+        for ids, node_type in zip(index, (edge_type[0], edge_type[2]), strict=True):
             n_nodes = x_dict[node_type].shape[-2]
             if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= n_nodes):
                 raise ValueError(

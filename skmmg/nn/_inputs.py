@@ -34,6 +34,18 @@ class GraphTensors:
         Where the tensors are.
     row_order : Tensor of shape (n_nodes of all types,) or None
         Whose features every node has, see `shuffled`; None: its own.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmmg.nn import GraphTensors
+    >>> graph = GraphTensors(
+    ...     x={"movie": {"text": torch.randn(3, 5)}},
+    ...     num_nodes={"movie": 3, "actor": 2},
+    ...     edge_index={("movie", "stars", "actor"): torch.tensor([[0, 2], [0, 1]])},
+    ... )
+    >>> graph.absent(["text"])
+    tensor([[False, False, False,  True,  True]])
     """
 
     x: dict[str, dict[str, Features]]
@@ -49,7 +61,9 @@ class GraphTensors:
         """The edges of these relations in one structure, made once."""
         key = ("edges", *edge_types)
         if key not in self._cache:
-            self._cache[key] = EdgeStructure(self.edge_index, self.num_nodes, edge_types)
+            self._cache[key] = EdgeStructure(
+                self.edge_index, self.num_nodes, edge_types, self.device
+            )
         return self._cache[key]  # type: ignore[return-value]
 
     def absent(self, modalities: Sequence[str]) -> Tensor | None:
@@ -68,7 +82,7 @@ class GraphTensors:
         starts = torch.tensor(list(self.num_nodes.values())).cumsum(0).tolist()
         order = [
             torch.randperm(size, device=self.device) + stop - size
-            for size, stop in zip(self.num_nodes.values(), starts)
+            for size, stop in zip(self.num_nodes.values(), starts, strict=True)
         ]
         shared = {key: value for key, value in self._cache.items() if key[0] == "edges"}
         return replace(self, row_order=torch.cat(order), _cache=shared)
@@ -104,8 +118,5 @@ def _neighbor_mean(
     count = torch.bincount(dst, minlength=n_nodes)
     crow = torch.cat([count.new_zeros(1), count.cumsum(0)])
     values = count[dst].to(dtype).reciprocal()
-    matrix = torch.sparse_csr_tensor(
-        crow, src, values, (n_nodes, n_nodes), check_invariants=False
-    )
+    matrix = torch.sparse_csr_tensor(crow, src, values, (n_nodes, n_nodes), check_invariants=False)
     return SparseMatrix(matrix), count > 0
-

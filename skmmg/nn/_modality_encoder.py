@@ -12,6 +12,8 @@ from skmmg.nn._dropout import dropout as drop
 from skmmg.nn._inputs import Features, GraphTensors
 from skmmg.nn._sparse import SparseMatrix
 
+# rounds of "mean_neighbors": movie -> director -> another movie of the same director
+_HOPS = 2
 MISSING = ("copy", "zero", "mean_neighbors", "learned")
 
 
@@ -28,12 +30,12 @@ class ModalityEncoder(nn.Module):
         The modalities, in the order of the output.
     channels : int
         Width of the output.
-    missing : {"copy", "zero", "mean_neighbors", "learned"}, default="copy"
+    missing : {"mean_neighbors", "copy", "zero", "learned"}, default="mean_neighbors"
         What a node gets for a modality that it lacks. "copy": its first modality's state; "zero":
         zeros; "mean_neighbors": the mean state of its in-neighbours that have the modality, else
-        as "copy"; "learned": a learned vector per node type and modality. With "copy" and
-        "mean_neighbors" a node without any modality gets the mean of its in-neighbours' states
-        plus a learned vector of its type.
+        of those that got it that way, else as "copy"; "learned": a learned vector per node type
+        and modality. With "copy", too, a node without any modality gets the mean of its
+        in-neighbours; with both a learned vector of its type is added.
     activation : {"tanh"} or None, default="tanh"
         :math:`\sigma`.
     dropout : float, default=0.0
@@ -63,7 +65,7 @@ class ModalityEncoder(nn.Module):
         modalities: Sequence[str],
         channels: int,
         *,
-        missing: str = "copy",
+        missing: str = "mean_neighbors",
         activation: str | None = "tanh",
         dropout: float = 0.0,
     ) -> None:
@@ -72,6 +74,7 @@ class ModalityEncoder(nn.Module):
             raise ValueError(f"missing has to be one of {list(MISSING)}, got {missing!r}.")
         self.modalities, self.channels = tuple(modalities), channels
         self.missing, self.activation, self.dropout = missing, activation, dropout
+        self.node_types = tuple(node_types)
         self.projections = ByType(
             {
                 t: ByType({m: nn.Linear(width, channels) for m, width in widths.items()})
@@ -108,21 +111,26 @@ class ModalityEncoder(nn.Module):
         if isinstance(x, SparseMatrix):
             kept = x.dropout(self.dropout) if self.training and self.dropout else x
             return kept @ linear.weight.t() + linear.bias
-        return linear(drop(x, self.dropout, self.training))  # type: ignore[no-any-return]
+        return linear(drop(x, self.dropout, self.training))
 
     def _complete(self, h: Tensor, absent: Tensor, graph: GraphTensors) -> Tensor:
         holes = absent.unsqueeze(-1)
         if self.missing == "zero":
             return h.masked_fill(holes, 0.0)
         sizes = torch.tensor(list(graph.num_nodes.values()), device=h.device)
-        types = torch.arange(len(sizes), device=h.device)
+        # a graph may have the node types in another order than the parameters
+        order = [self.node_types.index(node_type) for node_type in graph.num_nodes]
+        types = torch.tensor(order, device=h.device)
         vectors = self.placeholder[:, types.repeat_interleave(sizes)]  # (M | 1, N, d)
         if self.missing == "learned":
             return torch.where(holes, vectors, h)
+        bare = absent.all(0)
         h = self._copy_first(h, absent)
         if self.missing == "mean_neighbors":
             h = self._average(h, absent, graph)
-        return self._fill_bare(h, absent.all(0), vectors, graph)
+        else:
+            h = self._average_bare(h, bare, graph)
+        return torch.where(bare.unsqueeze(-1), h + vectors, h)
 
     @staticmethod
     def _copy_first(h: Tensor, absent: Tensor) -> Tensor:
@@ -132,16 +140,22 @@ class ModalityEncoder(nn.Module):
         return torch.where(absent.unsqueeze(-1), copied, h)
 
     def _average(self, h: Tensor, absent: Tensor, graph: GraphTensors) -> Tensor:
-        """The mean of the in-neighbours that have a modality, for the nodes that lack it."""
+        """The mean of the in-neighbours that have a modality, for the nodes that lack it.
+
+        In a second round nodes that got one are neighbours that have it.
+        """
         out = []
-        for m, modality in enumerate(self.modalities):
-            mean, found = graph.neighbor_mean(modality, absent[m], ~absent[m], h.dtype)
-            out.append(torch.where(found.unsqueeze(-1), mean @ h[m], h[m]))
+        for modality, h_m, lacking in zip(self.modalities, h, absent, strict=True):
+            for hop in range(_HOPS):
+                key = f"{modality}, hop {hop}"
+                mean, found = graph.neighbor_mean(key, lacking, ~lacking, h.dtype)
+                h_m = torch.where(found.unsqueeze(-1), mean @ h_m, h_m)
+                lacking = lacking & ~found
+            out.append(h_m)
         return torch.stack(out)
 
     @staticmethod
-    def _fill_bare(h: Tensor, bare: Tensor, vectors: Tensor, graph: GraphTensors) -> Tensor:
-        """Nodes without any modality: the mean of their in-neighbours plus their type's vector."""
+    def _average_bare(h: Tensor, bare: Tensor, graph: GraphTensors) -> Tensor:
+        """The mean of the in-neighbours that have anything, for the nodes that have nothing."""
         mean, _ = graph.neighbor_mean("", bare, ~bare, h.dtype)
-        around = torch.stack([mean @ h_m for h_m in h])
-        return torch.where(bare.unsqueeze(-1), around + vectors, h)
+        return torch.where(bare.unsqueeze(-1), torch.stack([mean @ h_m for h_m in h]), h)

@@ -26,13 +26,13 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torch.sparse_csr_tensor([0, 1], [0], [1.0], (1, 1), check_invariants=False)
 
-# Edges (times copies) that one sparse product takes: its scalars then stay in the processor's cache.
+# Edges (times copies) that one sparse product takes: its scalars then stay in the cache.
 _BLOCK = 1 << 18
 
 
 def edge_dot(query: Tensor, table: Tensor, edges: EdgeStructure) -> Tensor:
-    """Dot product of destination and source row of every edge: (B, N, c), (B, rows, c) -> (B, E)."""
-    return _EdgeDot.apply(query, table, edges)  # type: ignore[no-any-return]
+    """Dot product of an edge's destination and source row: (B, N, c), (B, rows, c) -> (B, E)."""
+    return _EdgeDot.apply(query, table, edges)
 
 
 def edge_sum(
@@ -42,17 +42,17 @@ def edge_sum(
 
     With ``transpose``, of destinations at their source rows: (B, E), (B, N, c) -> (B, rows, c).
     """
-    return _EdgeSum.apply(weight, table, edges, transpose)  # type: ignore[no-any-return]
+    return _EdgeSum.apply(weight, table, edges, transpose)
 
 
 def segment_softmax(x: Tensor, segments: Segments) -> Tensor:
     """Softmax within segments, along the last axis of a contiguous flat or stacked tensor."""
-    return _SegmentSoftmax.apply(x, segments)  # type: ignore[no-any-return]
+    return _SegmentSoftmax.apply(x, segments)
 
 
 def segment_sum(x: Tensor, segments: Segments) -> Tensor:
     """Sum of a flat tensor within segments: (E,) -> (n_segments,)."""
-    return _SegmentSum.apply(x, segments)  # type: ignore[no-any-return]
+    return _SegmentSum.apply(x, segments)
 
 
 class SparseMatrix:
@@ -91,7 +91,7 @@ class SparseMatrix:
         return self.matrix.shape
 
     def __matmul__(self, dense: Tensor) -> Tensor:
-        return _SparseMatmul.apply(dense, self.matrix, self.transposed)  # type: ignore[no-any-return]
+        return _SparseMatmul.apply(dense, self.matrix, self.transposed)
 
     def dropout(self, p: float) -> SparseMatrix:
         """A copy with each stored value zeroed with probability `p`, the others scaled up."""
@@ -107,7 +107,8 @@ def _csr(crow: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> T
 
 
 def _with_values(matrix: Tensor, values: Tensor) -> Tensor:
-    return _csr(matrix.crow_indices(), matrix.col_indices(), values, tuple(matrix.shape))
+    n_rows, n_cols = matrix.shape
+    return _csr(matrix.crow_indices(), matrix.col_indices(), values, (n_rows, n_cols))
 
 
 def _copies_per_block(n_copies: int, n_edges: int) -> int:
@@ -171,9 +172,9 @@ class _EdgeSum(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         weight, table = ctx.saved_tensors
         (grad,) = grads
-        ends = (table, grad) if ctx.transpose else (grad, table)
+        query, rows = (table, grad) if ctx.transpose else (grad, table)
         return (
-            edge_dot(*ends, ctx.edges),
+            edge_dot(query, rows, ctx.edges),
             edge_sum(weight, grad, ctx.edges, not ctx.transpose),
             None,
             None,

@@ -82,7 +82,7 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
         Schema of the view given to ``fit``. Only for a view.
     n_features_in_ : int
         Number of columns of ``X``. Only for a 2-D ``X``.
-    feature_names_in_ : ndarray of str of shape (n_features_in_,)
+    feature_names_in_ : ndarray of str
         Column names, if all of them are strings. Only for a 2-D ``X``.
 
     Raises

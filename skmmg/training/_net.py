@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,10 +134,8 @@ class GraphNet(NeuralNet):
         if not self.initialized_:
             self.initialize()
         self.notify("on_train_begin", X=X, y=y)
-        try:
+        with suppress(StopTraining):
             self.fit_loop(X, y, **fit_params)
-        except StopTraining:
-            pass
         self.notify("on_train_end", X=X, y=y)
         return self
 

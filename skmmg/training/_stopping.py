@@ -11,7 +11,7 @@ from skorch.utils import noop
 
 
 class StopTraining(KeyboardInterrupt):
-    """Raised by a callback to end training; an interrupt by the user is a plain KeyboardInterrupt."""
+    """A callback ends training; an interrupt by the user is a plain KeyboardInterrupt."""
 
 
 class StopOnMetric(EarlyStopping):

@@ -16,6 +16,7 @@ Statistics = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
 
 _BLOCK_ROWS = 4096
 _TABLE_SPREAD = 100.0
+_NUMPY_DTYPES: dict[torch.dtype, type[np.floating]]
 _NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 _cache: weakref.WeakKeyDictionary[MultiModalGraph, dict[tuple[object, ...], GraphTensors]]
@@ -73,9 +74,7 @@ def _moments(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weighted sums of the columns, of their squares, and of the non-NaN cells."""
     if sp.issparse(x):
-        values = x.astype(np.float64)
-        count = np.full(x.shape[1], row_weight.sum())
-        return values.T @ row_weight, values.multiply(values).T @ row_weight, count
+        return _sparse_moments(x, row_weight)
     total = np.zeros((3, x.shape[1]))
     for start in range(0, len(x), _BLOCK_ROWS):
         block = np.asarray(x[start : start + _BLOCK_ROWS], dtype=np.float64)
@@ -84,6 +83,20 @@ def _moments(
         block = np.where(known, block, 0.0)
         total += np.stack([weight @ block, weight @ block**2, weight @ known])
     return total[0], total[1], total[2]
+
+
+def _sparse_moments(
+    x: sp.csr_array, row_weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    weight = np.repeat(row_weight, np.diff(x.indptr))
+    known = ~np.isnan(x.data)
+    values = np.where(known, x.data, 0.0)
+
+    def total(cells: np.ndarray) -> np.ndarray:
+        return np.bincount(x.indices, cells, minlength=x.shape[1])
+
+    n_unknown = total(weight * ~known)
+    return total(weight * values), total(weight * values**2), row_weight.sum() - n_unknown
 
 
 def graph_tensors(

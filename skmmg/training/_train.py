@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from skorch.callbacks import Callback, LRScheduler
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
 from skmmg.training._net import GraphNet, NodeDataset
 from skmmg.training._stopping import make_stopping
@@ -46,6 +47,7 @@ def train(
         all_callbacks.append(("early_stopping", stopping))
     if lr_scheduler is not None:
         all_callbacks.append(("lr_scheduler", _make_scheduler(lr_scheduler, lr, max_epochs)))
+    silent: dict[str, Any] = {} if verbose else {"callbacks__print_log": None}
     net = GraphNet(
         module,
         criterion=criterion,
@@ -57,16 +59,17 @@ def train(
         device=device,
         verbose=verbose,
         callbacks=all_callbacks,
-        **({} if verbose else {"callbacks__print_log": None}),
+        **silent,
     )
     return net.fit(data)
 
 
 def _make_scheduler(name: str, lr: float, max_epochs: int) -> LRScheduler:
     if name == "cosine":
-        return LRScheduler("CosineAnnealingLR", T_max=max_epochs)
-    # OneCycleLR counts its first step when it is made
-    return LRScheduler("OneCycleLR", max_lr=lr, total_steps=max_epochs + 1, pct_start=0.05)
+        return LRScheduler(CosineAnnealingLR, T_max=max_epochs)
+    n_steps = max_epochs + 1  # OneCycleLR counts its first step when it is made
+    warm_up = max(0.05, 2 / n_steps)  # at least one step: torch divides by their number
+    return LRScheduler(OneCycleLR, max_lr=lr, total_steps=n_steps, pct_start=warm_up)
 
 
 @contextmanager

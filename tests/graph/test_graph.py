@@ -9,6 +9,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import BaseEstimator, clone
@@ -405,6 +406,30 @@ def test_the_hash_of_a_graph_does_not_depend_on_what_was_asked(graph: MultiModal
     assert joblib.hash(graph) == before
     assert joblib.hash(pickle.loads(pickle.dumps(graph))) == before
     assert joblib.hash(graph.induced("movie", [0])[0]) != before
+
+
+# ------------------------------------------------------------------------------ other packages
+
+
+def test_a_graph_goes_out_to_hetero_data_and_comes_back(graph: MultiModalGraph) -> None:
+    assert_same(graph, MultiModalGraph.from_hetero_data(graph.to_hetero_data()))
+
+
+def test_a_graph_goes_out_to_networkx_and_comes_back(graph: MultiModalGraph) -> None:
+    pytest.importorskip("networkx")
+    again = MultiModalGraph.from_networkx(graph.to_networkx(), features=["text", "poster"])
+    assert again.n_nodes == graph.n_nodes
+    assert set(again.edge_types) == set(graph.edge_types)
+    assert again.present("movie", "text").tolist() == [True, True, False, True]
+
+
+def test_a_graph_comes_from_tables_with_string_ids() -> None:
+    movies = pd.DataFrame({"id": ["tt2", "tt1"], "year": [1979, 1982]})
+    actors = pd.DataFrame({"id": ["nm9", "nm5"]})
+    stars = pd.DataFrame({"movie": ["tt1", "tt2"], "actor": ["nm9", "nm5"]})
+    graph = MultiModalGraph.from_pandas({"movie": movies, "actor": actors}, {STARS: stars})
+    assert graph.edge_index[STARS].tolist() == [[1, 0], [0, 1]]
+    assert graph.feature_names["movie"] == {"x": ("year",)}
 
 
 # ---------------------------------------------------------------------------------------- in words

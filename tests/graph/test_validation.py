@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 
 from skmmg.graph import MultiModalGraph
@@ -162,10 +163,50 @@ def test_features_that_are_not_2d_are_an_error(matrix: Any, message: str) -> Non
 
 
 def test_ragged_lists_and_masked_arrays_are_errors() -> None:
-    with pytest.raises(TypeError, match="must be a 2-D matrix of numbers, got list"):
+    with pytest.raises(TypeError, match=r"must be a 2-D ndarray, .* of numbers, got list"):
         MultiModalGraph({"movie": {"text": [[1, 2], [3]]}})
     with pytest.raises(TypeError, match=r"must not be a masked array.*filled\(np.nan\)"):
         MultiModalGraph({"movie": {"text": np.ma.masked_invalid(EYE)}})
+
+
+def test_tensors_are_taken_where_numpy_takes_them() -> None:
+    assert MultiModalGraph({"x": torch.eye(3)}).x["node"]["x"].dtype == np.float32
+    for tensor in (torch.eye(3, requires_grad=True), torch.eye(3).bfloat16()):
+        with pytest.raises(TypeError, match=r"must be a 2-D ndarray, .* got Tensor"):
+            MultiModalGraph({"x": tensor})
+
+
+# Whatever is given in place of a part of a graph.
+WRONG = [
+    *(None, -1, 2.5, float("nan"), True, "", b"x", object(), iter([1]), [[None, 1]]),
+    *([[1, 2], [3]], np.ones(3), np.ones((3, 2, 1)), np.array(None), np.array([["a"]])),
+    *(sparse.eye_array(3), sparse.coo_array(np.ones(3)), sparse.csr_array(np.eye(3) * 1j)),
+    *(pd.DataFrame({"a": ["x"] * 3}), pd.DataFrame(), pd.Series([1.0, 2.0, 3.0])),
+    *(pd.DataFrame([["z", 2]], columns=["a", "a"]), pd.DataFrame({"a": pd.Categorical([1] * 3)})),
+    *(torch.eye(3, requires_grad=True), torch.eye(3).to_sparse()),
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda value: type(value).__name__)
+def test_whatever_is_given_the_error_is_ours(wrong: Any) -> None:
+    nodes: dict[str, Any] = {"movie": {"text": EYE}}
+    graph = MultiModalGraph({**nodes, "actor": 2})
+    for use in (
+        lambda: MultiModalGraph(wrong),
+        lambda: MultiModalGraph({"actor": wrong, **nodes}),
+        lambda: MultiModalGraph({"movie": {"x": np.ones((9, 1)), "text": wrong}}),
+        lambda: MultiModalGraph(nodes, {"cites": wrong}),
+        lambda: MultiModalGraph(nodes, masks={"movie": {"text": wrong}}),
+        lambda: graph.nodes(wrong),
+        lambda: graph.induced(wrong, [0]),
+        lambda: graph.with_features(wrong),
+        lambda: graph.with_features({"movie": wrong}),
+        lambda: graph.subgraph(wrong),
+    ):
+        try:
+            use()
+        except (TypeError, ValueError) as error:
+            assert re.search("must|is not in the graph|refers to", str(error))  # noqa: PT017
 
 
 def test_modalities_with_different_numbers_of_rows_are_an_error() -> None:
@@ -335,12 +376,16 @@ def test_string_ids_in_a_data_frame_are_an_error() -> None:
         (np.zeros((3, 5), dtype=int), r"got shape \(3, 5\)"),
         (np.zeros(3, dtype=int), r"got shape \(3,\)"),
         (pd.DataFrame(np.zeros((4, 3), dtype=int)), "got 3 columns. Weights go into a sparse mat"),
-        (([0, 1], [0]), "must have one destination for each source"),
     ],
 )
 def test_edges_of_another_shape_are_an_error(edges: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_stars(edges)
+
+
+def test_a_source_without_a_destination_is_an_error() -> None:
+    with pytest.raises(TypeError, match="must have one destination for each source, got tuple"):
+        make_stars(([0, 1], [0]))
 
 
 def test_an_adjacency_of_the_wrong_shape_is_an_error() -> None:

@@ -131,8 +131,9 @@ def test_a_graph_model_beats_the_mlp_where_the_label_is_two_hops_away(
     test = slice(160, None)
     settings = {"max_epochs": 40, "lr": 0.01}
 
-    graph_model = fit(small(model, hidden_channels=16), X[train], y[train], fusion=fusion, **settings)
-    mlp = fit(small("mlp", hidden_channels=16), X[train], y[train], **settings)
+    spec, mlp_spec = (small(name, hidden_channels=16) for name in (model, "mlp"))
+    graph_model = fit(spec, X[train], y[train], fusion=fusion, **settings)
+    mlp = fit(mlp_spec, X[train], y[train], **settings)
 
     assert graph_model.score(X[test], y[test]) > mlp.score(X[test], y[test]) + 0.2
 
@@ -190,7 +191,9 @@ def permute_nodes(graph: MultiModalGraph) -> tuple[MultiModalGraph, dict[str, np
     rng = np.random.default_rng(1)
     order = {t: rng.permutation(n) for t, n in graph.n_nodes.items()}
     new_id = {t: np.argsort(p) for t, p in order.items()}
-    nodes = {t: {m: x[order[t]] for m, x in ms.items()} or len(order[t]) for t, ms in graph.x.items()}
+    nodes = {
+        t: {m: x[order[t]] for m, x in ms.items()} or len(order[t]) for t, ms in graph.x.items()
+    }
     edges = {
         (src, rel, dst): np.stack([new_id[src][index[0]], new_id[dst][index[1]]])[
             :, rng.permutation(index.shape[1])

@@ -83,8 +83,8 @@ def encode(module: nn.Module, graph: MultiModalGraph, missing: str) -> States:
         for m, i in np.argwhere(absent[node_type]):
             if missing == "learned":
                 h[node_type][m, i] = encoder.placeholder[m, o].detach().numpy()
-            else:  # "copy": of the other modality, if the node has it
-                h[node_type][m, i] = h[node_type][1 - m, i] if not absent[node_type][:, i].all() else 0
+            elif not absent[node_type][:, i].all():  # "copy": of the other modality
+                h[node_type][m, i] = h[node_type][1 - m, i]
     return h if missing != "copy" else fill_bare(module, graph, h, absent)
 
 
@@ -150,7 +150,8 @@ def score_modalities(module: nn.Module, h: Array, scorer: str) -> Array:
         w1, b1, w2 = (p.detach().numpy() for p in (first.weight, first.bias, second.weight))
         return reference.modality_scores(h, w1, b1, w2[0], second.bias.item())
     linear = module.fusion.score[1]
-    return reference.released_modality_scores(h, linear.weight.detach().numpy()[0], linear.bias.item())
+    weight, bias = linear.weight.detach().numpy()[0], linear.bias.item()
+    return reference.released_modality_scores(h, weight, bias)
 
 
 # ------------------------------------------------------------------------------- the tests

@@ -1,0 +1,422 @@
+"""Bad input ends in an error that tells what to do, and nothing is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.utils import Bunch
+
+from skmmg import MultiModalGraph, MultiModalGraphClassifier, NodeEmbedder, NodeView
+from skmmg.models import HGNNIMA
+from skmmg.training import ClassificationLoss
+
+Params = dict[str, Any]
+RNG = np.random.default_rng(0)
+FEATURES = RNG.normal(size=(30, 4))
+LABELS = np.arange(30) % 2
+EDGES = {"near": RNG.integers(20, size=(2, 60))}
+
+
+def fit(X: Any, params: Params, y: Any = LABELS, **settings: Any) -> MultiModalGraphClassifier:
+    return MultiModalGraphClassifier(**params | settings).fit(X, y)
+
+
+def make_view(x: Any = FEATURES, edges: Any = EDGES) -> NodeView:
+    return MultiModalGraph({"x": x}, edges).nodes()
+
+
+# ------------------------------------------------------------------------------ odd graphs
+
+
+def test_ids_out_of_range_are_an_error() -> None:
+    with pytest.raises(ValueError, match="refers to node 30, but there are 30 nodes"):
+        make_view(edges={"near": [[0], [30]]})
+    with pytest.raises(ValueError, match="30"):
+        make_view().graph.nodes(ids=[0, 30])
+
+
+def test_nothing_but_nan_in_a_modality_is_an_error(params: Params) -> None:
+    view = MultiModalGraph({"x": FEATURES, "image": np.full((30, 2), np.nan)}).nodes()
+
+    with pytest.raises(ValueError, match=r"(?s)'image'.*got NaN in all 30 rows"):
+        fit(view, params)
+
+
+def test_nothing_but_nan_in_a_modality_of_rows_is_an_error(params: Params) -> None:
+    rows = np.hstack([FEATURES, np.full((30, 2), np.nan)])
+
+    with pytest.raises(ValueError, match=r"(?s)'image'.*got NaN in all 30 rows"):
+        fit(rows, params, modalities={"x": slice(0, 4), "image": slice(4, 6)})
+
+
+def test_new_rows_may_lack_a_modality_altogether(params: Params) -> None:
+    rows = np.hstack([FEATURES, RNG.normal(size=(30, 2))])
+    clf = fit(rows, params, modalities={"x": slice(0, 4), "image": slice(4, 6)})
+    rows[:, 4:] = np.nan
+
+    assert np.isfinite(clf.predict_proba(rows[:3])).all()
+
+
+def test_an_infinite_value_is_an_error(params: Params) -> None:
+    x = FEATURES.copy()
+    x[3, 1] = np.inf
+
+    with pytest.raises(ValueError, match="infinite value in row 3"):
+        fit(make_view(x), params)
+    with pytest.raises(ValueError, match="infinity"):
+        fit(x, params)
+
+
+@pytest.mark.parametrize("model", ["hgnn_ima", "hgt", "mlp"])
+@pytest.mark.parametrize("edges", [None, {"near": np.empty((2, 0), dtype=int)}])
+def test_an_empty_edge_set_will_do(model: str, edges: Any, params: Params) -> None:
+    clf = fit(make_view(edges=edges), params, model=model)
+
+    assert np.isfinite(clf.predict_proba(make_view(edges=edges))).all()
+
+
+@pytest.mark.parametrize("model", ["hgnn_ima", "hgt"])
+@pytest.mark.parametrize("missing", ["copy", "zero", "mean_neighbors", "learned"])
+def test_isolated_nodes_are_classified_by_themselves(
+    model: str, missing: str, params: Params
+) -> None:
+    assert EDGES["near"].max() < 20
+    x = FEATURES.copy()
+    x[[25, 26]] = np.nan  # isolated, and nothing is known about them
+
+    clf = fit(make_view(x), params, model=model, missing=missing, precision="float64")
+
+    proba = clf.predict_proba(make_view(x))
+    assert np.isfinite(proba).all()
+    assert_allclose(proba[25], proba[26])
+
+
+def test_a_node_type_without_features_will_do(params: Params) -> None:
+    graph = MultiModalGraph(
+        {"movie": {"x": FEATURES}, "actor": 4, "tag": 2},
+        {("movie", "stars", "actor"): [[0, 1, 2], [0, 1, 1]]},
+    )
+
+    clf = fit(graph.nodes("movie"), params)
+
+    assert np.isfinite(clf.predict_proba(graph.nodes("movie"))).all()
+
+
+def test_a_graph_without_any_feature_is_an_error(params: Params) -> None:
+    graph = MultiModalGraph({"movie": 30, "actor": 4}, {("movie", "stars", "actor"): [[0], [1]]})
+
+    with pytest.raises(ValueError, match="No node type has a modality"):
+        fit(graph.nodes("movie"), params)
+
+
+def test_duplicate_edges_count_twice(params: Params) -> None:
+    edge, chain = np.array([[0], [1]]), np.array([[2, 3], [1, 2]])
+    once = make_view(edges={"near": np.hstack([edge, chain])})
+    twice = make_view(edges={"near": np.hstack([edge, edge, chain])})
+    clf = fit(once, params, precision="float64", max_epochs=20)
+
+    first, second = clf.predict_proba(once), clf.predict_proba(twice)
+
+    assert np.abs(first[1] - second[1]).max() > 1e-6
+    assert_allclose(first[5:], second[5:])
+
+
+# ------------------------------------------------------------------------------ odd matrices
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint16, np.int64, np.float16])
+@pytest.mark.parametrize("form", ["nodes", "rows"])
+def test_features_of_any_number_type_will_do(
+    dtype: type[np.generic], form: str, params: Params
+) -> None:
+    x = (FEATURES > 0).astype(dtype)
+    as_float = x.astype(np.float64)
+
+    def data(features: np.ndarray) -> Any:
+        return features if form == "rows" else make_view(features)
+
+    clf, expected = fit(data(x), params), fit(data(as_float), params)
+
+    assert_array_equal(clf.predict_proba(data(x)), expected.predict_proba(data(as_float)))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("form", ["nodes", "rows"])
+def test_a_read_only_memory_map_will_do(
+    dtype: type[np.floating], form: str, params: Params, tmp_path: Path
+) -> None:
+    path = tmp_path / "features.npy"
+    np.save(path, FEATURES.astype(dtype))
+    mapped = np.load(path, mmap_mode="r")
+    X, plain = mapped, FEATURES.astype(dtype)
+    if form == "nodes":
+        X, plain = make_view(mapped), make_view(plain)
+
+    clf = fit(X, params)
+
+    assert_array_equal(clf.predict_proba(X), fit(plain, params).predict_proba(plain))
+
+
+def test_sparse_features_that_cannot_be_written_to_will_do(params: Params) -> None:
+    matrix = sparse.csr_array(FEATURES * (FEATURES > 0))
+    for array in (matrix.data, matrix.indices, matrix.indptr):
+        array.setflags(write=False)
+
+    clf = fit(make_view(matrix), params)
+
+    assert np.isfinite(clf.predict_proba(make_view(matrix))).all()
+    assert np.isfinite(fit(matrix, params).predict_proba(matrix)).all()
+
+
+# ------------------------------------------------------------------------------ another graph
+
+
+def test_a_modality_missing_at_predict_is_an_error_with_a_difference(params: Params) -> None:
+    text, image = FEATURES, RNG.normal(size=(30, 8))
+    clf = fit(MultiModalGraph({"text": text, "image": image}, EDGES).nodes(), params)
+    other = MultiModalGraph({"text": text[:, :3], "sound": image[:, :2]}, EDGES).nodes()
+
+    with pytest.raises(ValueError, match="Modalities passed to fit and to predict differ") as error:
+        clf.predict(other)
+
+    assert str(error.value).splitlines()[1:] == [
+        "~ text: 4 features -> 3 features",
+        "- image: 8 features",
+        "+ sound: 2 features",
+    ]
+
+
+def test_another_graphs_schema_is_an_error(X: NodeView, y: np.ndarray, params: Params) -> None:
+    clf = fit(X, params, y)
+
+    with pytest.raises(ValueError, match="\\+ node type 'node'"):
+        clf.predict(make_view())
+    with pytest.raises(ValueError, match="node type in focus: item -> attribute_0"):
+        clf.predict(X.graph.nodes("attribute_0"))
+
+
+def test_validation_data_of_another_schema_is_an_error(
+    X: NodeView, y: np.ndarray, params: Params
+) -> None:
+    with pytest.raises(ValueError, match="Modalities of X and of X_val differ"):
+        MultiModalGraphClassifier(**params).fit(X, y, X_val=make_view(), y_val=LABELS)
+
+
+@pytest.mark.parametrize("fitted", ["nodes", "rows"])
+def test_the_other_form_of_x_is_an_error(fitted: str, params: Params) -> None:
+    forms: dict[str, Any] = {"nodes": make_view(), "rows": FEATURES}
+    clf = fit(forms.pop(fitted), params)
+    (other,) = forms.values()
+
+    with pytest.raises(TypeError, match="needs the same form of X"):
+        clf.predict(other)
+    with pytest.raises(TypeError, match="X_val has to have the same form as X"):
+        MultiModalGraphClassifier(**params).fit(
+            make_view() if fitted == "nodes" else FEATURES, LABELS, X_val=other, y_val=LABELS
+        )
+
+
+@pytest.mark.parametrize("make", [lambda view: view.graph, lambda view: dict(view.graph.x["node"])])
+def test_a_graph_or_a_dict_is_not_an_x(make: Callable[[NodeView], Any], params: Params) -> None:
+    with pytest.raises(TypeError, match=r"graph\.nodes|stack_modalities"):
+        fit(make(make_view()), params)
+
+
+# ------------------------------------------------------------------------------ labels
+
+
+@pytest.mark.parametrize("form", ["nodes", "rows"])
+def test_one_class_is_an_error(form: str, params: Params) -> None:
+    X = make_view() if form == "nodes" else FEATURES
+
+    with pytest.raises(ValueError, match=r"at least two classes, got one class: .*'a'"):
+        fit(X, params, np.full(30, "a"))
+
+
+@pytest.mark.parametrize("form", ["nodes", "rows"])
+def test_labels_for_a_wrong_number_of_nodes_are_an_error(form: str, params: Params) -> None:
+    X = make_view()[:20] if form == "nodes" else FEATURES[:20]
+
+    with pytest.raises(ValueError, match=r"got 30 labels for 20 samples\. Slice both alike"):
+        fit(X, params)
+
+
+def test_labels_that_are_strings_will_do(params: Params) -> None:
+    names = np.array(["drama", "comedy"])[LABELS]
+
+    clf = fit(make_view(), params, names)
+
+    assert clf.classes_.tolist() == ["comedy", "drama"]
+    assert set(clf.predict(make_view())) <= {"comedy", "drama"}
+    assert_array_equal(
+        clf.predict_proba(make_view()),
+        fit(make_view(), params, 1 - LABELS).predict_proba(make_view()),
+    )
+
+
+@pytest.mark.parametrize("y", [None, np.linspace(0, 1, 30), np.full(30, np.nan)])
+def test_labels_that_are_no_classes_are_an_error(y: Any, params: Params) -> None:
+    with pytest.raises(ValueError, match=r"y to be passed|Unknown label type|contains NaN"):
+        fit(make_view(), params, y)
+
+
+def test_validation_labels_that_training_has_not_are_an_error(params: Params) -> None:
+    X = make_view()
+    clf = MultiModalGraphClassifier(**params)
+
+    with pytest.raises(ValueError, match=r"y_val has classes that y does not have: \[7\]"):
+        clf.fit(X[:20], LABELS[:20], X_val=X[20:], y_val=np.append(LABELS[20:-1], 7))
+    with pytest.raises(ValueError, match="X_val and y_val go together"):
+        clf.fit(X[:20], LABELS[:20], X_val=X[20:])
+
+
+def test_too_few_nodes_to_watch_any_are_an_error(params: Params) -> None:
+    weight = np.zeros(30)
+    with pytest.raises(ValueError, match="at least one non-zero"):
+        MultiModalGraphClassifier(**params).fit(make_view(), LABELS, sample_weight=weight)
+    with pytest.raises(ValueError, match="class_weight has to leave some sample a positive weight"):
+        fit(make_view(), params, class_weight={0: 0, 1: 0})
+    weight[0] = 1
+    with pytest.raises(ValueError, match="at least two samples with a weight, got 1"):
+        MultiModalGraphClassifier(**params).fit(make_view(), LABELS, sample_weight=weight)
+
+
+def test_an_empty_view_is_an_error(params: Params) -> None:
+    with pytest.raises(ValueError, match=r"0|empty|at least"):
+        fit(make_view()[:0], params, LABELS[:0])
+
+
+def test_nothing_to_predict_gives_nothing(params: Params) -> None:
+    clf = fit(make_view(), params)
+
+    assert clf.predict(make_view()[:0]).shape == (0,)
+    assert clf.predict_proba(make_view()[:0]).shape == (0, 2)
+
+
+# ------------------------------------------------------------------------------ parameters
+
+
+def test_an_unknown_model_is_an_error_with_a_suggestion() -> None:
+    message = r"model='hgnn_imma' is not known\. Did you mean 'hgnn_ima'\? Known models: "
+    with pytest.raises(ValueError, match=message):
+        MultiModalGraphClassifier("hgnn_imma").fit(make_view(), LABELS)
+
+
+@pytest.mark.parametrize("model", ["hgnn_ima", "hgt"])
+def test_heads_that_do_not_divide_the_channels_are_an_error(model: str) -> None:
+    clf = MultiModalGraphClassifier(model).set_params(model__heads=3)
+
+    with pytest.raises(ValueError, match="heads has to divide hidden_channels, got heads=3"):
+        clf.fit(make_view(), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lr", 0),
+        ("max_epochs", 0),
+        ("missing", "drop"),
+        ("setting", "both"),
+        ("scaling", "minmax"),
+        ("fusion", "middle"),
+        ("optimizer", "lbfgs"),
+        ("early_stopping", "f1"),
+        ("graph", "mutual"),
+        ("precision", "float16"),
+        ("validation_fraction", 1.0),
+    ],
+)
+def test_a_parameter_out_of_range_is_named(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of MultiModalGraphClassifier"):
+        MultiModalGraphClassifier(**{name: value}).fit(make_view(), LABELS)
+
+
+def test_a_parameter_of_the_model_out_of_range_is_named() -> None:
+    with pytest.raises(ValueError, match=r"The 'dropout' parameter of HGNNIMA must be .* Got 1\.5"):
+        MultiModalGraphClassifier(HGNNIMA(dropout=1.5)).fit(make_view(), LABELS)
+
+
+def test_modalities_that_rows_do_not_have_are_an_error(params: Params) -> None:
+    with pytest.raises((ValueError, IndexError), match="image"):
+        fit(FEATURES, params, modalities={"image": [2, 9]})
+
+
+# ------------------------------------------------------------------------------ nothing lost
+
+
+def break_at(monkeypatch: pytest.MonkeyPatch, epoch: int, error: type[BaseException]) -> None:
+    """Raise an error in the loss of some epoch."""
+    calls: list[int] = []
+    forward = ClassificationLoss.forward
+
+    def broken(self: Any, *args: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 2 * epoch:
+            raise error
+        return forward(self, *args)
+
+    monkeypatch.setattr(ClassificationLoss, "forward", broken)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("form", ["nodes", "rows"])
+@pytest.mark.parametrize("estimator", [MultiModalGraphClassifier, NodeEmbedder])
+def test_an_interrupted_fit_raises_and_leaves_the_estimator_as_it_was(
+    estimator: type[Any],
+    form: str,
+    error: type[BaseException],
+    params: Params,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forms: dict[str, Any] = {"nodes": make_view(), "rows": FEATURES}
+    X = forms.pop(form)
+    (other,) = forms.values()
+    fitted, fresh = (estimator(**params) for _ in range(2))
+    fitted.fit(X, LABELS)
+    state, embedding = dict(fitted.__dict__), fitted.transform(X)
+    break_at(monkeypatch, 2, error)
+
+    with pytest.raises(error):
+        fitted.fit(other, 1 - LABELS)
+    with pytest.raises(error):
+        fresh.fit(other, LABELS)
+
+    assert fitted.__dict__ == state
+    assert_array_equal(fitted.transform(X), embedding)
+    assert fresh.__dict__ == estimator(**params).__dict__ | {"model": fresh.model}
+
+
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was(params: Params) -> None:
+    clf = fit(make_view(), params)
+    before = clf.predict_proba(make_view())
+
+    with pytest.raises(ValueError, match="at least two classes"):
+        clf.fit(FEATURES, np.zeros(30))
+
+    assert_array_equal(clf.predict_proba(make_view()), before)
+
+
+def test_an_estimator_that_is_not_fitted_says_so(params: Params) -> None:
+    clf = clone(MultiModalGraphClassifier(**params))
+
+    for method in ("predict", "predict_proba", "transform", "modality_weights", "attention"):
+        with pytest.raises(ValueError, match="not fitted yet"):
+            getattr(clf, method)(make_view())
+
+
+def test_the_input_is_left_as_it_was(rows: Bunch, params: Params) -> None:
+    data, target = rows.data.copy(), rows.target.copy()
+    data[3] = np.nan
+    before = data.copy()
+
+    fit(data, params, target).predict(data)
+
+    assert_array_equal(data, before)
+    assert_array_equal(target, rows.target)

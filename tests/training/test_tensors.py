@@ -1,0 +1,302 @@
+"""Features on their way to tensors: scaled, completed, shared, and sparse all the way."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.preprocessing import MaxAbsScaler, StandardScaler
+
+from skmmg import MultiModalGraph, MultiModalGraphClassifier
+from skmmg.nn import GraphTensors, SparseMatrix
+from skmmg.training import _tensors, column_statistics, graph_tensors, scale_features
+
+CPU = torch.device("cpu")
+RNG = np.random.default_rng(0)
+EMBEDDING = RNG.normal([0, 1, -2], [1, 2, 3], size=(50, 3))
+TABLE = RNG.normal([0, 1, -2], [1e-2, 1, 1e4], size=(50, 3))
+
+
+def scale(x: Any, scaling: str | None, mask: np.ndarray | None = None) -> Any:
+    """Scale a matrix as the only modality of a graph."""
+    masks = None if mask is None else {"x": mask}
+    graph = MultiModalGraph({"x": x}, masks=masks)
+    statistics = column_statistics(graph, scaling)["node"]["x"]
+    return scale_features(graph.x["node"]["x"], graph.present("node", "x"), *statistics)
+
+
+# ------------------------------------------------------------------------------ scaling
+
+
+def test_standardize_is_the_standard_scaler() -> None:
+    assert_allclose(scale(EMBEDDING, "standardize"), StandardScaler().fit_transform(EMBEDDING))
+
+
+def test_auto_standardizes_a_table() -> None:
+    assert_allclose(scale(TABLE, "auto"), StandardScaler().fit_transform(TABLE))
+
+
+def test_auto_keeps_the_proportions_of_an_embedding() -> None:
+    scaled = scale(EMBEDDING, "auto")
+
+    centered = EMBEDDING - EMBEDDING.mean(0)
+    ratio = scaled / centered
+    assert_allclose(ratio, ratio[0, 0])
+    assert_allclose((scaled**2).mean(), 1)
+
+
+def test_none_leaves_the_numbers_alone() -> None:
+    assert_array_equal(scale(TABLE, None), TABLE)
+
+
+@pytest.mark.parametrize("scaling", ["auto", "standardize"])
+def test_a_constant_column_becomes_zeros(scaling: str) -> None:
+    x = np.column_stack([EMBEDDING, np.full(50, 1e6 + 0.1)])
+
+    scaled = scale(x, scaling)
+
+    assert_allclose(scaled[:, 3], 0, atol=1e-6)
+    assert np.isfinite(scaled).all()
+
+
+@pytest.mark.parametrize("scaling", ["auto", "standardize"])
+def test_a_matrix_of_one_number_becomes_zeros(scaling: str) -> None:
+    assert_array_equal(scale(np.full((5, 2), 3.0), scaling), np.zeros((5, 2)))
+
+
+@pytest.mark.parametrize("scaling", ["auto", "standardize"])
+def test_missing_rows_do_not_count_and_become_zeros(scaling: str) -> None:
+    x = EMBEDDING.copy()
+    x[10:20] = np.nan
+    there = np.r_[0:10, 20:50]
+
+    scaled = scale(x, scaling)
+
+    assert_allclose(scaled[there], scale(EMBEDDING[there], scaling))
+    assert_array_equal(scaled[10:20], np.zeros((10, 3)))
+
+
+def test_a_cell_of_nan_becomes_the_mean_of_its_column() -> None:
+    x = EMBEDDING.copy()
+    x[3, 1] = np.nan
+
+    scaled = scale(x, "standardize")
+
+    assert_allclose(scaled[[*range(3), *range(4, 50)]][:, 1], _standardized_without(3, 1))
+    assert scaled[3, 1] == 0
+
+
+def _standardized_without(row: int, column: int) -> np.ndarray:
+    return StandardScaler().fit_transform(np.delete(EMBEDDING, row, 0))[:, column]
+
+
+def test_masked_rows_of_a_sparse_matrix_do_not_count_and_become_zeros() -> None:
+    x = sparse.random_array((40, 6), density=0.5, rng=np.random.default_rng(0)).tocsr()
+    mask = np.arange(40) >= 10
+
+    scaled = scale(x, "standardize", mask)
+
+    assert scaled[:10].nnz == 0 or abs(scaled[:10]).max() == 0
+    assert_allclose(scaled[10:].toarray(), scale(x[10:], "standardize").toarray())
+
+
+def test_sparse_columns_are_scaled_to_a_mean_square_of_one_and_not_centred() -> None:
+    x = sparse.random_array((40, 6), density=0.3, rng=np.random.default_rng(0)).tocsr()
+
+    scaled = scale(x, "standardize")
+
+    assert sparse.issparse(scaled)
+    assert_array_equal(scaled.indices, x.indices)
+    assert_allclose(scaled.power(2).mean(0), 1)
+
+
+@pytest.mark.parametrize("scaling", ["auto", "standardize"])
+def test_a_sparse_cell_of_nan_becomes_zero_and_does_not_count(scaling: str) -> None:
+    x = sparse.random_array((40, 6), density=0.5, rng=np.random.default_rng(0)).tocsr()
+    with_gap = x.copy()
+    with_gap.data[3] = np.nan
+    row, column = np.searchsorted(x.indptr, 3, side="right") - 1, x.indices[3]
+    others = np.delete(x.toarray()[:, column], row)
+
+    scaled = scale(with_gap, scaling).toarray()
+
+    assert np.isfinite(scaled).all()
+    assert scaled[row, column] == 0
+    rest = np.delete(scaled[:, column], row)
+    assert rest.any()
+    if scaling == "standardize":
+        assert_allclose(rest, others / np.sqrt(np.mean(others**2)))
+
+
+def test_auto_divides_a_sparse_matrix_by_one_number() -> None:
+    x = sparse.random_array((40, 6), density=0.3, rng=np.random.default_rng(0)).tocsr()
+    uneven = sparse.csr_array(MaxAbsScaler().fit_transform(x) * np.logspace(0, 4, 6))
+
+    scaled = scale(uneven, "auto")
+
+    assert_allclose(scaled.data / uneven.data, scaled.data[0] / uneven.data[0])
+    assert_allclose(scaled.power(2).sum() / (40 * 6), 1)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int64, np.float16, np.float32])
+def test_any_number_is_scaled_in_double_precision(dtype: type[np.generic]) -> None:
+    x = RNG.integers(0, 2, size=(30, 4)).astype(dtype)
+
+    assert_allclose(scale(x, "standardize"), StandardScaler().fit_transform(x.astype(float)))
+
+
+def test_large_values_of_half_precision_do_not_overflow() -> None:
+    x = RNG.normal(3e4, 1e3, size=(30, 2)).astype(np.float16)
+
+    assert_allclose(scale(x, "standardize"), StandardScaler().fit_transform(x.astype(float)))
+
+
+def test_blocks_of_rows_give_what_all_rows_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = scale(EMBEDDING, "auto")
+    monkeypatch.setattr(_tensors, "_BLOCK_ROWS", 7)
+
+    assert_allclose(scale(EMBEDDING, "auto"), whole)
+
+
+def test_the_input_is_left_as_it_was() -> None:
+    x, matrix = EMBEDDING.copy(), sparse.csr_array(EMBEDDING)
+    x[2] = np.nan
+    before = x.copy(), matrix.copy()
+
+    scale(x, "standardize")
+    scale(matrix, "standardize", np.arange(50) > 3)
+
+    assert_array_equal(x, before[0])
+    assert_array_equal(matrix.data, before[1].data)
+
+
+# ------------------------------------------------------------------------------ tensors
+
+
+def make_graph(x: Any = EMBEDDING) -> MultiModalGraph:
+    edges = RNG.integers(50, size=(2, 100))
+    return MultiModalGraph({"x": x}, {"near": edges})
+
+
+def to_tensors(graph: MultiModalGraph, scaling: str | None = "auto", **kwargs: Any) -> GraphTensors:
+    return graph_tensors(graph, column_statistics(graph, scaling), device=CPU, **kwargs)
+
+
+def test_folds_share_one_set_of_tensors() -> None:
+    graph = make_graph()
+
+    first, second = to_tensors(graph), to_tensors(graph)
+
+    assert first is second
+
+
+def test_other_statistics_or_another_dtype_have_tensors_of_their_own() -> None:
+    graph = make_graph()
+    plain = to_tensors(graph)
+
+    assert to_tensors(graph, "standardize") is not plain
+    assert to_tensors(graph, dtype=torch.float64).x["node"]["x"].dtype == torch.float64
+
+
+def test_tensors_go_when_the_graph_goes() -> None:
+    graph = make_graph()
+    to_tensors(graph)
+    n_graphs = len(_tensors._cache)
+
+    del graph
+    gc.collect()
+
+    assert len(_tensors._cache) == n_graphs - 1
+
+
+def test_folds_of_a_cross_validation_share_the_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[GraphTensors] = []
+    make = _tensors._make_tensors
+
+    def count(*args: Any) -> GraphTensors:
+        made.append(make(*args))
+        return made[-1]
+
+    monkeypatch.setattr(_tensors, "_make_tensors", count)
+    graph, y = make_graph(), np.arange(50) % 2
+    for start in (0, 25):
+        X = graph.nodes(ids=slice(start, start + 25))
+        MultiModalGraphClassifier(max_epochs=1, random_state=0).fit(X, y[X.ids]).predict(X)
+
+    assert len(made) == 1
+
+
+def test_edges_missing_rows_and_weights_arrive() -> None:
+    x = EMBEDDING.copy()
+    x[4] = np.nan
+    adjacency = sparse.csr_array(([0.5, 2.0], ([0, 1], [1, 2])), shape=(50, 50))
+    graph = MultiModalGraph({"x": x}, {"near": adjacency}, add_reverse=False)
+
+    tensors = to_tensors(graph)
+
+    assert torch.equal(tensors.missing["node"]["x"], torch.arange(50) == 4)
+    assert tensors.edge_index["node", "near", "node"].tolist() == [[0, 1], [1, 2]]
+    assert tensors.edge_weight["node", "near", "node"].tolist() == [0.5, 2.0]
+
+
+def test_tensors_do_not_share_memory_with_the_users_array() -> None:
+    graph = make_graph(EMBEDDING.astype(np.float32))
+
+    tensors = to_tensors(graph, None)
+    tensors.x["node"]["x"].fill_(7.0)
+
+    assert not (graph.x["node"]["x"] == 7.0).any()
+
+
+# ------------------------------------------------------------------------------ never dense
+
+
+def refuse(*args: Any, **kwargs: Any) -> None:
+    raise AssertionError("a sparse matrix was made dense")
+
+
+@pytest.fixture
+def forbid_dense(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    def forbid() -> None:
+        for kind in (sparse.csr_array, sparse.csr_matrix, sparse.csc_array, sparse.coo_array):
+            monkeypatch.setattr(kind, "toarray", refuse)
+            monkeypatch.setattr(kind, "todense", refuse)
+        monkeypatch.setattr(torch.Tensor, "to_dense", refuse)
+
+    return forbid
+
+
+@pytest.mark.parametrize("model", ["hgnn_ima", "hgt", "mlp"])
+@pytest.mark.parametrize("scaling", ["auto", "standardize", None])
+def test_sparse_nodes_are_never_made_dense(
+    model: str, scaling: str | None, forbid_dense: Callable[[], None]
+) -> None:
+    words = sparse.random_array((50, 300), density=0.05, rng=np.random.default_rng(0))
+    graph = MultiModalGraph({"text": words.tocsr(), "x": EMBEDDING}, {"near": [[0, 1], [1, 2]]})
+    X, y = graph.nodes(), np.arange(50) % 2
+    forbid_dense()
+
+    clf = MultiModalGraphClassifier(model, scaling=scaling, max_epochs=2, random_state=0).fit(X, y)
+
+    assert isinstance(to_tensors(graph, scaling).x["node"]["text"], SparseMatrix)
+    assert clf.predict(X).shape == (50,)
+
+
+@pytest.mark.parametrize("graph", ["knn", "radius", "none"])
+def test_sparse_rows_are_never_made_dense(graph: str, forbid_dense: Callable[[], None]) -> None:
+    X = sparse.random_array((50, 300), density=0.05, rng=np.random.default_rng(0)).tocsr()
+    y = np.arange(50) % 2
+    modalities = {"text": slice(0, 200), "tags": slice(200, 300)}
+    forbid_dense()
+
+    clf = MultiModalGraphClassifier(
+        graph=graph, modalities=modalities, max_epochs=2, random_state=0
+    ).fit(X, y)
+
+    assert clf.predict(X[:7]).shape == (7,)
