@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -206,6 +207,7 @@ class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
     ) -> None:
         """Build the module, train it (inside `wrap`), and keep its weights and the history."""
         spec, schema, device = get_model(self.model), focus.schema, choose_device(self.device)
+        _warn_about_weights(spec, focus)
         context = self._init_callback_context(max_subtasks=self.max_epochs)
         context.call_on_fit_task_begin(estimator=self, X=callback_data[0], y=callback_data[1])
 
@@ -396,3 +398,15 @@ class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
             self.__dict__.clear()
             self.__dict__.update(before | callback_state)
             raise
+
+
+def _warn_about_weights(spec: ModelSpec, focus: Focus) -> None:
+    """Say so where edges have weights that the model does not use."""
+    weighted = list(focus.graph.edge_weight)
+    if weighted and not spec.uses_edge_weight:
+        warnings.warn(
+            f"Model {spec.name!r} takes no weights of edges: the edges of {weighted} count alike. "
+            "Give the relation values of 1 to say that this is meant.",
+            UserWarning,
+            stacklevel=5,
+        )

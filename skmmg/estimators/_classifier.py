@@ -46,9 +46,10 @@ class MultiModalGraphClassifier(
         What a node gets for a modality that it lacks, see `skmmg.nn.ModalityEncoder`.
     scaling : {"auto", "standardize"} or None, default="auto"
         How features are scaled, with statistics of what training may see. "standardize": every
-        column to mean 0 and standard deviation 1; sparse ones are not centred. "auto": the same
-        for a table, that is a modality whose columns' scales differ more than a hundredfold; all
-        columns of any other modality (an embedding, a bag of words) are divided by one number.
+        column to mean 0 and standard deviation 1; a sparse one to mean square 1, as it is not
+        centred. "auto": the same for a table, that is a modality whose columns' scales differ more
+        than a hundredfold; all columns of any other modality (an embedding, a bag of words) are
+        divided by one number.
     max_epochs : int, default=300
         Epochs at most.
     lr : float, default=3e-3

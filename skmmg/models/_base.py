@@ -14,8 +14,6 @@ from skmmg.graph import Schema
 from skmmg.nn import GraphTensors
 from skmmg.nn._hgnn_ima_conv import EdgeAttention
 
-MISSING = ("copy", "zero", "mean_neighbors", "learned")
-
 
 @dataclass
 class ModelOutput:
@@ -92,6 +90,8 @@ class ModelSpec(BaseEstimator):
     paper: ClassVar[str]
     #: fusion strategies that `fusion=` can choose; the first is the default, none if it is built in
     fusion_modes: ClassVar[tuple[str, ...]] = ()
+    #: whether weights of edges change what it computes
+    uses_edge_weight: ClassVar[bool] = False
     #: tasks that it can be trained for
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
 

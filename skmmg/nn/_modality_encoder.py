@@ -125,7 +125,7 @@ class ModalityEncoder(nn.Module):
         if self.missing == "learned":
             return torch.where(holes, vectors, h)
         bare = absent.all(0)
-        h = self._copy_first(h, absent)
+        h = self._copy_first(h, absent).masked_fill(bare.unsqueeze(-1), 0.0)
         if self.missing == "mean_neighbors":
             h = self._average(h, absent, graph)
         else:

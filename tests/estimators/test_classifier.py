@@ -618,3 +618,14 @@ def test_a_nested_parameter_that_is_not_there_is_an_error(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         MultiModalGraphClassifier().set_params(**nested)
+
+
+def test_a_model_that_takes_no_edge_weights_says_so(y: np.ndarray, params: Params) -> None:
+    rng = np.random.default_rng(0)
+    weights = sparse.random_array((len(y), 5), density=0.5, rng=rng)
+    graph = MultiModalGraph(
+        {"a": {"x": rng.normal(size=(len(y), 3))}, "b": 5}, {("a", "rates", "b"): weights}
+    )
+
+    with pytest.warns(UserWarning, match="'hgnn_ima' takes no weights of edges"):
+        MultiModalGraphClassifier(**params).fit(graph.nodes("a"), y)
