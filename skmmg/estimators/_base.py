@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import scipy.sparse as sp
 import torch
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -20,6 +20,7 @@ from torch import nn
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.estimators._focus import Block, Focus, RowGraph
 from skmmg.estimators._params import GRAPHS, NamedSpecsMixin
+from skmmg.estimators._state import FittedStateMixin
 from skmmg.graph import MultiModalGraph, NodeView, Schema, split_modalities
 from skmmg.graph._neighbors import NeighborSpec
 from skmmg.models import ModelOutput, ModelSpec, get_model
@@ -40,12 +41,8 @@ from skmmg.training import (
 EARLY_STOPPING = {"loss_and_accuracy", "loss", "accuracy"}
 
 
-class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
-    """What the estimators share: both forms of X, training, inference, the fitted state.
-
-    The fitted state is plain: arrays (`weights_`), the schema, the specs and the history. The
-    module is built from them, and is not in the pickle; neither is the graph.
-    """
+class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, BaseEstimator):
+    """What the estimators share: both forms of X, training, inference."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "model": [str, ModelSpec],
@@ -264,81 +261,6 @@ class GraphEstimator(NamedSpecsMixin, CallbackSupportMixin, BaseEstimator):
             y=torch.tensor(y, device=device),
             weight=torch.tensor(weight, device=device, dtype=dtype),
         )
-
-    def _load_weights(self, module: nn.Module, schema: Schema, n_outputs: int) -> None:
-        """Go on from the weights of the last fit."""
-        if self.schema_.diff(schema) or self.n_outputs_ != n_outputs:
-            raise ValueError(
-                "warm_start=True needs the schema and the classes of the last fit, got other ones. "
-                "Set warm_start=False to start afresh."
-            )
-        try:
-            module.load_state_dict({k: torch.tensor(v) for k, v in self.weights_.items()})
-        except RuntimeError as error:
-            raise ValueError(
-                "warm_start=True needs the model parameters of the last fit, got other ones. Set "
-                "warm_start=False to start afresh."
-            ) from error
-
-    # ------------------------------------------------------------------ fitted state
-    def _fitted_state(
-        self, net: GraphNet, module: nn.Module, focus: Focus, n_outputs: int
-    ) -> dict[str, Any]:
-        """Fitted attributes, as if training had ended now."""
-        weights = {
-            name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()
-        }
-        stopping = dict(net.callbacks_).get("early_stopping")
-        state = {
-            "weights_": weights,
-            "schema_": focus.schema,
-            "statistics_": focus.statistics,
-            "n_outputs_": n_outputs,
-            "spec_": clone(get_model(self.model)),
-            "fusion_": self.fusion,
-            "missing_": self.missing,
-            "history_": net.plain_history(),
-            "n_iter_": len(net.history),
-            "best_epoch_": int(getattr(stopping, "best_epoch_", len(net.history))),
-        }
-        state["_module"] = self._build_module(state)
-        state["_n_features_out"] = int(state["_module"].out_channels)
-        return state
-
-    @staticmethod
-    def _build_module(state: dict[str, Any]) -> nn.Module:
-        """The module of a fitted state, on the CPU and ready to infer."""
-        with private_seed(0, torch.device("cpu")):
-            module = state["spec_"].build(
-                state["schema_"],
-                state["n_outputs_"],
-                fusion=state["fusion_"],
-                missing=state["missing_"],
-            )
-        # a copy: the arrays of an unpickled estimator may be read-only
-        weights = {name: torch.tensor(value) for name, value in state["weights_"].items()}
-        module.to(dtype=next(w.dtype for w in weights.values() if w.is_floating_point()))
-        module.load_state_dict(weights)
-        return module.eval().requires_grad_(False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        state.pop("_module", None)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "weights_" in self.__dict__:
-            self._module = self._build_module(self.__dict__)
-
-    @property
-    def module_(self) -> nn.Module:
-        """The trained `torch.nn.Module`, on the CPU, built from `weights_`."""
-        check_is_fitted(self)
-        return self._module
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "weights_")
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

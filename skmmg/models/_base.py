@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from skmmg._sklearn import validate_params
 from skmmg.graph import Schema
 from skmmg.nn import GraphTensors
-from skmmg.nn._hgnn_ima_conv import EdgeAttention
+from skmmg.nn._attention import EdgeAttention
 
 
 @dataclass

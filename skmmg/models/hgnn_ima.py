@@ -13,6 +13,7 @@ from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
 from skmmg.models._base import ModelOutput, ModelSpec, check_heads
 from skmmg.nn import GraphTensors, HGNNIMAConv, ModalityAttention, ModalityEncoder
+from skmmg.nn._attention import EdgeAttention
 from skmmg.nn._dropout import dropout
 from skmmg.nn._hgnn_ima_conv import (
     ALIGN_SCALE,
@@ -22,7 +23,6 @@ from skmmg.nn._hgnn_ima_conv import (
     CROSS_MODAL,
     MODAL_WEIGHT,
     RESIDUAL,
-    EdgeAttention,
 )
 
 PRESETS: dict[str, dict[str, Any]] = {

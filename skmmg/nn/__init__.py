@@ -1,6 +1,7 @@
 """Layers: what one operator computes, on tensors."""
 
-from skmmg.nn._hgnn_ima_conv import Attention, HGNNIMAConv
+from skmmg.nn._attention import Attention
+from skmmg.nn._hgnn_ima_conv import HGNNIMAConv
 from skmmg.nn._inputs import GraphTensors
 from skmmg.nn._modality_attention import ModalityAttention
 from skmmg.nn._modality_encoder import ModalityEncoder
