@@ -40,8 +40,9 @@ class GraphDescription:
     >>> graph = MultiModalGraph({"x": np.eye(3)}, {"cites": [[0, 0, 1], [1, 1, 1]]},
     ...                         add_reverse=False)
     >>> table = graph.describe()
-    >>> table.relations.loc[0, ["n_edges", "duplicates", "self_loops", "isolated"]].to_list()
-    [3, 1, 1, 2]
+    >>> row = table.relations.iloc[0]
+    >>> print(row["n_edges"], row["duplicates"], row["self_loops"], row["isolated"])
+    3 1 1 2
     """
 
     nodes: pd.DataFrame

@@ -27,7 +27,8 @@ Mask: TypeAlias = "NDArray[np.bool_]"
 # Not among them: metrics that are estimated from the rows at hand, so that a row's neighbours would
 # depend on the other rows of its batch, and metrics that do without complete rows or without rows.
 _NOT_OF_ROWS = {"mahalanobis", "seuclidean", "nan_euclidean", "precomputed"}
-_METRICS = set(VALID_METRICS["brute"]) - _NOT_OF_ROWS
+_GONE = {"sokalmichener"}  # from scipy 1.17; deprecated in 1.15
+_METRICS = set(VALID_METRICS["brute"]) - _NOT_OF_ROWS - _GONE
 _SPARSE_METRICS = {"cosine", "manhattan", "l1", "cityblock", *EUCLIDEAN}
 _COMBINE = {"separate", "union", "concat"}
 
