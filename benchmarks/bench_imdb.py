@@ -43,7 +43,7 @@ from skmmg.models import HGNNIMA, HGT, MLP
 N_COMPONENTS = 256
 
 HEAD = (
-    "| model | micro-F1 | macro-F1 | validation macro-F1 | epochs | seconds "
+    "| model | seeds | micro-F1 | macro-F1 | validation macro-F1 | epochs | seconds "
     "| macro-F1 minus that of HGT early; late, same stopping (p: paired by seed, Welch) |"
 )
 
@@ -176,7 +176,7 @@ def tabulate(log: pd.DataFrame) -> str:
     """Mean and standard deviation by split and model, with the t-tests against HGT."""
     lines = []
     for split, rows in log.groupby("split", sort=False):
-        lines += [f"## Split: {split}", "", HEAD, "|---|---|---|---|---|---|---|"]
+        lines += [f"## Split: {split}", "", HEAD, "|---|---|---|---|---|---|---|---|"]
         for name in [*REGRESSIONS, *NETWORKS]:
             mine = rows[rows.model == name].sort_values("seed")
             if len(mine):
@@ -187,7 +187,7 @@ def tabulate(log: pd.DataFrame) -> str:
 
 def table_row(name: str, mine: pd.DataFrame, rows: pd.DataFrame) -> str:
     """One row of the table."""
-    cells = [name]
+    cells = [name, str(len(mine))]
     for column in ("micro", "macro", "val_macro"):
         cells.append(summarise(mine[column], digits=4))
     epochs = mine["epochs"].mean() if "epochs" in mine else np.nan
