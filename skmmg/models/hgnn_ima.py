@@ -43,7 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "input_activation": "tanh",
         "scorer": "mlp",
         "att_loss_weight": 1.0,
-        "unimodal_loss": False,
+        "unimodal_loss": True,
     },
     "paper": {
         "num_layers": 3,
@@ -91,8 +91,7 @@ class HGNNIMA(ModelSpec):
 
     Features of every node type and modality are projected to one width (equation 1), go through
     `num_layers` layers of `skmmg.nn.HGNNIMAConv` (2 to 11), and are fused by an attention over the
-    modalities (12 to 14). One classifier reads the fused and, with `unimodal_loss`, the unimodal
-    states (15). The loss is then
+    modalities (12 to 14). One classifier reads the fused and the unimodal states (15). The loss is
 
     .. math::
 
@@ -164,7 +163,7 @@ class HGNNIMA(ModelSpec):
     norm              None           None       layer
     input_activation  tanh           None       tanh
     scorer            mlp            mlp        linear
-    unimodal_loss     False          True       False
+    unimodal_loss     True           True       False
     ================  =============  =========  ============
 
     The other parameters are the same in all presets: cross_modal "adaptive", align True,
@@ -175,8 +174,7 @@ class HGNNIMA(ModelSpec):
     over all edges, it outweighs the labels ten-thousandfold on a graph of 50,000 edges; the
     cross-entropy (16) has its minus sign and is a mean over nodes. In "skmmg" only: softmaxes of
     equations 6 and 9, whose inputs lie in [0, 1] and which therefore give nearly uniform weights,
-    are divisions by the sum instead; and the unimodal states are not classified, because a
-    modality that is missing, or tells nothing about a node, is then trained to tell its class.
+    are divisions by the sum instead.
 
     The presets leave training to the estimator. The paper trains with Adam, lr 1e-3, for at most
     300 epochs with a patience of 50; the code in circulation with
