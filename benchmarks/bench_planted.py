@@ -170,13 +170,13 @@ def settings_table(records: list[Record]) -> pd.DataFrame:
 def draw(records: list[Record], path: Path) -> None:
     """Accuracy against the share of missing rows: mean and standard deviation over the seeds."""
     frame = pd.DataFrame([r | {"share": CURVE[r["setting"]]} for r in records])
-    fig, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+    fig, ax = plt.subplots(figsize=(6, 4.5), layout="constrained")
     for i, (model, rows) in enumerate(frame.groupby("model", sort=False)):
         by_share = rows.groupby("share")["accuracy"].agg(["mean", "std"])
         shifted = by_share.index + 0.005 * (i - 2)  # bars side by side
         ax.errorbar(shifted, by_share["mean"], by_share["std"], marker="o", capsize=3, label=model)
     bound = frame.groupby("share")["bayes_accuracy"].mean()
-    ax.plot(bound, "k--", label="upper bound (Bayes)")
+    ax.plot(bound, "k--", label="Bayes")
     ax.set(
         xlabel="share of missing rows, in each modality",
         ylabel="accuracy on test items",
@@ -184,7 +184,7 @@ def draw(records: list[Record], path: Path) -> None:
         title="One of two modalities tells the class, another for each node",
     )
     ax.grid(alpha=0.3)
-    ax.legend()
+    fig.legend(loc="outside lower center", ncols=3)
     fig.savefig(path, dpi=150)
 
 
