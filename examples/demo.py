@@ -109,6 +109,7 @@ def draw(results: pd.DataFrame, task: Task, path: str) -> None:
     ax.plot(means, means.index, "|", markersize=18, color="black")
     ax.plot(results["macro-F1"], results["model"], "o", alpha=0.6)
     ax.set(xlabel="macro-F1", title=f"{task.name}: {len(task.splits)} fold(s)")
+    ax.margins(y=0.15)
     ax.grid(axis="x", alpha=0.3)
     fig.savefig(path, dpi=150)
 
