@@ -112,15 +112,16 @@ def graph_tensors(
     """
     per_graph = _cache.setdefault(graph, {})
     key = (str(device), dtype, _digest(statistics))
-    if key not in per_graph:
+    tensors = per_graph.get(key)
+    if tensors is None:
         per_graph.clear()  # one set at a time: a second one would double the memory
-        per_graph[key] = _make_tensors(graph, statistics, device, dtype)
-    return per_graph[key]
+        tensors = per_graph[key] = _make_tensors(graph, statistics, device, dtype)
+    return tensors
 
 
-def _digest(statistics: Statistics) -> int:
+def _digest(statistics: Statistics) -> bytes:
     arrays = [a for types in statistics.values() for pair in types.values() for a in pair]
-    return hash(tuple(a.tobytes() for a in arrays))
+    return b"".join(a.tobytes() for a in arrays)
 
 
 def _make_tensors(
