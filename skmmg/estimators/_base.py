@@ -25,7 +25,7 @@ from skmmg.graph import MultiModalGraph, NodeView, Schema, split_modalities
 from skmmg.graph._neighbors import NeighborSpec
 from skmmg.models import ModelOutput, ModelSpec, get_model
 from skmmg.nn import Attention
-from skmmg.nn._edges import EdgeStructure
+from skmmg.nn._modality_encoder import MISSING
 from skmmg.training import (
     OPTIMIZERS,
     EpochTasks,
@@ -33,7 +33,6 @@ from skmmg.training import (
     NodeDataset,
     choose_device,
     column_statistics,
-    graph_tensors,
     private_seed,
     train,
 )
@@ -50,7 +49,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         "graph": [StrOptions({*GRAPHS, "none"}), NeighborSpec],
         "fusion": [StrOptions({"early", "late"}), None],
         "setting": [StrOptions({"transductive", "inductive"})],
-        "missing": [StrOptions({"copy", "zero", "mean_neighbors", "learned"})],
+        "missing": [StrOptions(set(MISSING))],
         "scaling": [StrOptions({"auto", "standardize"}), None],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
@@ -256,7 +255,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
     ) -> NodeDataset:
         dtype = self._training_dtype()
         return NodeDataset(
-            graph=graph_tensors(focus.graph, focus.statistics, device=device, dtype=dtype),
+            graph=focus.tensors(device, dtype),
             ids=torch.tensor(focus.ids, device=device),
             y=torch.tensor(y, device=device),
             weight=torch.tensor(weight, device=device, dtype=dtype),
@@ -274,30 +273,32 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
     def _infer(self, X: Any) -> ModelOutput:
         """Output of the fitted module for the rows or nodes of X."""
         check_is_fitted(self)
-        focus = self._new_focus(X)
+        return self._infer_focus(self._new_focus(X))
+
+    def _infer_focus(self, focus: Focus) -> ModelOutput:
         device, dtype = choose_device(self.device), self._inference_dtype()
         module = self._module
         if (device.type, dtype) != ("cpu", next(module.parameters()).dtype):
             module = self._build_module(self.__dict__).to(device=device, dtype=dtype)
-        graph = graph_tensors(focus.graph, focus.statistics, device=device, dtype=dtype)
         with torch.no_grad():
-            output: ModelOutput = module(graph, torch.tensor(focus.ids, device=device))
+            output: ModelOutput = module(
+                focus.tensors(device, dtype), torch.tensor(focus.ids, device=device)
+            )
         return output
 
     def _embed(self, X: Any) -> np.ndarray:
-        """The fused embedding; of rows in their own dtype."""
+        """The fused embedding; in the dtype of X where that is one of floats."""
         embedding = self._infer(X).embedding.cpu().numpy()
-        wide = getattr(X, "dtype", None) == np.float64 or self._inference_dtype() == torch.float64
-        narrow = getattr(X, "dtype", None) == np.float32
-        return embedding.astype(np.float64 if wide and not narrow else np.float32, copy=False)
+        dtype = getattr(X, "dtype", None)
+        return embedding.astype(dtype) if dtype in (np.float32, np.float64) else embedding
 
-    def _attention_by_relation(self, output: ModelOutput, X: NodeView) -> list[Attention]:
-        edges = EdgeStructure(
-            {e: torch.tensor(index) for e, index in X.graph.edge_index.items()},
-            X.graph.n_nodes,
-            self.schema_.edge_types,
-        )
-        return [layer.by_relation(edges) for layer in output.attention]
+    def _read_attention(self, X: NodeView) -> list[Attention]:
+        """Attention of every layer, edges in the order of the graph's `edge_index`."""
+        check_is_fitted(self)
+        focus = self._new_focus(X)
+        graph = focus.tensors(choose_device(self.device), self._inference_dtype())
+        edges = graph.edges(self.schema_.edge_types)
+        return [layer.by_relation(edges) for layer in self._infer_focus(focus).attention]
 
     def _inference_dtype(self) -> torch.dtype:
         """float64 for rows: in float32 a row's result would depend on the batch it comes in."""

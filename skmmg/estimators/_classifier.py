@@ -291,10 +291,10 @@ class MultiModalGraphClassifier(
                 "attention is read on the edges of a graph, so X has to be a NodeView, got "
                 f"{type(X).__name__}."
             )
-        output = self._infer(X)
-        if not output.attention:
+        layers = self._read_attention(X)
+        if not layers:
             raise ValueError(
                 f"{self.spec_} keeps no attention over edges. model='hgnn_ima' with at least one "
                 "layer does."
             )
-        return self._attention_by_relation(output, X)
+        return layers

@@ -7,10 +7,12 @@ from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 
-from skmmg.graph import MultiModalGraph, NodeView, Schema
+from skmmg.graph import MultiModalGraph, Schema
 from skmmg.graph._neighbors import FittedNeighbors, NeighborSpec
-from skmmg.training import Statistics, column_statistics, scale_features
+from skmmg.nn import GraphTensors
+from skmmg.training import Statistics, column_statistics, graph_tensors, scale_features
 
 Block = np.ndarray | sp.csr_array
 ROW = "row"
@@ -30,14 +32,13 @@ class Focus:
         """Schema of the graph with the node type as its target."""
         return self.graph.nodes(self.node_type, slice(0, 0)).schema
 
+    def tensors(self, device: torch.device, dtype: torch.dtype) -> GraphTensors:
+        """Scaled features and edges of the graph, made once per device and dtype."""
+        return graph_tensors(self.graph, self.statistics, device=device, dtype=dtype)
+
     def at(self, ids: np.ndarray) -> Focus:
         """The same graph seen from other nodes."""
         return Focus(self.graph, self.node_type, ids, self.statistics)
-
-
-def focus_on_view(X: NodeView, statistics: Statistics) -> Focus:
-    """The nodes of a view."""
-    return Focus(X.graph, X.node_type, X.ids, statistics)
 
 
 @dataclass(frozen=True)

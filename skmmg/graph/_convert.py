@@ -36,34 +36,7 @@ _NAMES = "skmmg_feature_names"
 def from_hetero_data(
     data: HeteroData, modalities: Modalities | None = None, *, add_reverse: bool = True
 ) -> MultiModalGraph:
-    """Read the nodes, features and edges of a PyTorch Geometric ``HeteroData``.
-
-    Parameters
-    ----------
-    data : torch_geometric.data.HeteroData
-        Dense features are not copied.
-    modalities : sequence of str or mapping of str to sequence of str, default=None
-        The attributes that are modalities, for all node types or for each. With None: every
-        two-dimensional tensor of bool, integers or floats with one row per node, dense or
-        sparse, under its own name. Attributes that are not features go by their names in PyG:
-        ``y``, ``batch``, ``..._mask`` and the like. A boolean vector ``<modality>_present`` tells
-        which nodes have a modality.
-    add_reverse : bool, default=True
-        See :class:`MultiModalGraph`.
-
-    Returns
-    -------
-    MultiModalGraph
-        ``edge_weight``, or an ``edge_attr`` with one column, gives the weights; an edge of weight
-        0 is no edge. What a graph has no place for (labels, masks, wider ``edge_attr``) stays in
-        `data`.
-
-    Raises
-    ------
-    ValueError
-        If the number of nodes of a type cannot be told, an edge type has no ``edge_index``, or a
-        modality that is asked for is not there.
-    """
+    """Read a ``HeteroData``, see `MultiModalGraph.from_hetero_data`."""
     stores = {
         node_type: dict(data[node_type].items()) if node_type in data.node_types else {}
         for node_type in _node_types_of(data)
@@ -83,26 +56,7 @@ def from_hetero_data(
 
 
 def to_hetero_data(graph: MultiModalGraph) -> HeteroData:
-    """Copy a graph into a PyTorch Geometric ``HeteroData``.
-
-    Parameters
-    ----------
-    graph : MultiModalGraph
-        The graph.
-
-    Returns
-    -------
-    torch_geometric.data.HeteroData
-        Each modality is an attribute of its node type, a sparse one as a tensor of layout
-        ``torch.sparse_csr``; ``num_nodes`` is always set, ``edge_weight`` where there are weights,
-        and ``<modality>_present`` where there is a mask. Column names are in
-        ``data["skmmg_feature_names"]``. :func:`from_hetero_data` reads all of it.
-
-    Raises
-    ------
-    ValueError
-        If a modality has a name that means something else in PyG.
-    """
+    """Copy a graph, see `MultiModalGraph.to_hetero_data`."""
     import torch
     from torch_geometric.data import HeteroData
 

@@ -26,36 +26,7 @@ def from_networkx(
     weight: str | None = "weight",
     add_reverse: bool = True,
 ) -> MultiModalGraph:
-    """Read a networkx graph whose nodes carry types and features as attributes.
-
-    Parameters
-    ----------
-    g : networkx.Graph, DiGraph, MultiGraph or MultiDiGraph
-        The nodes of each type keep their order. The edges of an undirected graph go both ways
-        within a type, and from the type that comes first to the other between types.
-    node_type : str or None, default="type"
-        The node attribute with the node type. With None all nodes are of the type ``"node"``.
-    edge_type : str or None, default="type"
-        The edge attribute with the relation. With None all relations are called ``"to"``.
-    features : mapping of str to str, or sequence of str, default=None
-        For each modality the node attribute with the row: a number, a vector, or a sparse matrix
-        with one row. A sequence names attributes and modalities at once. A node without the
-        attribute lacks the modality; with None no features are read.
-    weight : str or None, default="weight"
-        The edge attribute with the weight, 1 where an edge has none; an edge of weight 0 is no
-        edge.
-    add_reverse : bool, default=True
-        See :class:`MultiModalGraph`.
-
-    Returns
-    -------
-    MultiModalGraph
-
-    Raises
-    ------
-    ValueError
-        If a node or an edge has no type, or the rows of a modality differ in length.
-    """
+    """Read a networkx graph, see `MultiModalGraph.from_networkx`."""
     names = dict(features) if isinstance(features, Mapping) else {f: f for f in features or ()}
     members = _group_by_type(g, node_type)
     nodes: dict[str, Any] = {}
@@ -75,27 +46,7 @@ def from_networkx(
 
 
 def to_networkx(graph: MultiModalGraph) -> nx.MultiDiGraph:
-    """Copy a graph into a networkx ``MultiDiGraph``.
-
-    Parameters
-    ----------
-    graph : MultiModalGraph
-        The graph.
-
-    Returns
-    -------
-    networkx.MultiDiGraph
-        Nodes are called ``(node type, id)`` and have the attribute ``type`` and one attribute per
-        modality that they have: a vector, or a csr_array with one row. Edges, the reverse ones
-        included, have the attributes ``type`` (the relation) and, in relations with weights,
-        ``weight``. ``from_networkx(g, features=[...])`` reads all of it, but for node types without
-        nodes and relations without edges.
-
-    Raises
-    ------
-    ValueError
-        If a modality is called ``"type"``.
-    """
+    """Copy a graph, see `MultiModalGraph.to_networkx`."""
     import networkx as nx
 
     g = nx.MultiDiGraph()

@@ -26,38 +26,7 @@ def from_pandas(
     weight_column: str | None = None,
     add_reverse: bool = True,
 ) -> MultiModalGraph:
-    """Build a graph from one table per node type and one per relation.
-
-    Parameters
-    ----------
-    nodes : mapping of str to DataFrame
-        For each node type a table with one row per node. The nodes keep the order of the rows, so
-        ``table["id"].iloc[5]`` is the id of node 5.
-    edges : mapping of (str, str, str) to DataFrame, default=None
-        For each relation ``(source type, relation, destination type)`` a table with a column of
-        source ids and one of destination ids: the columns named like the two node types, or else
-        the first two.
-    id_column : str or mapping of str to str, default="id"
-        The column, or named index, with the ids (strings, numbers, ...), for all node types or for
-        each.
-    modalities : mapping of str to mapping of str to columns, default=None
-        For each node type the columns of its modalities, as in :func:`split_modalities`. In a type
-        that is not named here all numeric columns other than the id are one modality ``"x"``;
-        without numeric columns it has no features.
-    weight_column : str, default=None
-        A column of the edge tables with edge weights; an edge of weight 0 is no edge.
-    add_reverse : bool, default=True
-        See :class:`MultiModalGraph`.
-
-    Returns
-    -------
-    MultiModalGraph
-
-    Raises
-    ------
-    ValueError
-        If ids are missing or repeated in a table of nodes, or an edge refers to an unknown one.
-    """
+    """Build a graph from tables, see `MultiModalGraph.from_pandas`."""
     for name, tables in (("nodes", nodes), ("edges", edges or {})):
         _check_tables(name, tables)
     unknown = [name for name in modalities or {} if name not in nodes]

@@ -60,10 +60,13 @@ class EdgeAttention:
     def by_relation(self, edges: EdgeStructure) -> Attention:
         """Edges first, heads last, relation by relation."""
 
-        def split(values: Tensor | None) -> dict[EdgeType, Tensor] | None:
-            if values is None:
-                return None
+        def split(values: Tensor) -> dict[EdgeType, Tensor]:
             return edges.split(values.detach().movedim(0, -1).movedim(-2, 0))
 
-        parts = {name: split(getattr(self, name)) for name in self.__dataclass_fields__}
-        return Attention(**parts)  # type: ignore[arg-type]
+        return Attention(
+            alpha=split(self.alpha),
+            lam=None if self.lam is None else split(self.lam),
+            beta=split(self.beta),
+            align=None if self.align is None else split(self.align),
+            weight=split(self.weight),
+        )
