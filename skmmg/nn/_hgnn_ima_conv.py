@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from skmmg.nn._attention import Attention, EdgeAttention
 from skmmg.nn._by_type import ByType
+from skmmg.nn._checks import check_option
 from skmmg.nn._dropout import dropout as drop
 from skmmg.nn._edges import EdgeStructure, EdgeType, Segments
 from skmmg.nn._sparse import edge_dot, edge_sum, segment_softmax, segment_sum
@@ -160,15 +161,15 @@ class HGNNIMAConv(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout has to be in [0, 1), got {dropout}.")
         _check_metadata(*metadata)
-        _check_option("cross_modal", cross_modal, CROSS_MODAL)
-        _check_option("align_scale", align_scale, ALIGN_SCALE)
-        _check_option("attention_scope", attention_scope, ATTENTION_SCOPE)
-        _check_option("attention_norm", attention_norm, ATTENTION_NORM)
-        _check_option("combine", combine, COMBINE)
-        _check_option("modal_weight", modal_weight, MODAL_WEIGHT)
-        _check_option("residual", residual, RESIDUAL)
-        _check_option("activation", activation, ACTIVATION)
-        _check_option("norm", norm, NORM)
+        check_option("cross_modal", cross_modal, CROSS_MODAL)
+        check_option("align_scale", align_scale, ALIGN_SCALE)
+        check_option("attention_scope", attention_scope, ATTENTION_SCOPE)
+        check_option("attention_norm", attention_norm, ATTENTION_NORM)
+        check_option("combine", combine, COMBINE)
+        check_option("modal_weight", modal_weight, MODAL_WEIGHT)
+        check_option("residual", residual, RESIDUAL)
+        check_option("activation", activation, ACTIVATION)
+        check_option("norm", norm, NORM)
         self.node_types = list(metadata[0])
         self.edge_types = [(src, relation, dst) for src, relation, dst in metadata[1]]
         self.channels, self.heads, self.num_modalities = channels, heads, num_modalities
@@ -467,10 +468,3 @@ def _check_metadata(node_types: Sequence[str], edge_types: Sequence[EdgeType]) -
                     f"Relation {edge_type} refers to node type {end!r}, which is not among the "
                     f"node types {list(node_types)}. Add it to the metadata."
                 )
-
-
-def _check_option(name: str, value: str | None, options: Sequence[str | None]) -> None:
-    if value not in options:
-        raise ValueError(
-            f"{name} has to be one of {list(options)}, got {value!r}. Choose one of them."
-        )

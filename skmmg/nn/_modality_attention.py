@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from skmmg.nn._checks import check_option
+
 
 class ModalityAttention(nn.Module):
     r"""Weigh the modalities of a node and add them up.
@@ -37,8 +39,7 @@ class ModalityAttention(nn.Module):
 
     def __init__(self, channels: int, scorer: str = "mlp") -> None:
         super().__init__()
-        if scorer not in ("mlp", "linear"):
-            raise ValueError(f"scorer has to be 'mlp' or 'linear', got {scorer!r}.")
+        check_option("scorer", scorer, ("mlp", "linear"))
         if scorer == "mlp":
             self.score = nn.Sequential(
                 nn.Linear(channels, channels), nn.Tanh(), nn.Linear(channels, 1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from skmmg.nn._by_type import ByType
+from skmmg.nn._checks import check_option
 from skmmg.nn._dropout import dropout as drop
 from skmmg.nn._inputs import Features, GraphTensors
 from skmmg.nn._sparse import SparseMatrix
@@ -70,8 +71,7 @@ class ModalityEncoder(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if missing not in MISSING:
-            raise ValueError(f"missing has to be one of {list(MISSING)}, got {missing!r}.")
+        check_option("missing", missing, MISSING)
         self.modalities, self.channels = tuple(modalities), channels
         self.missing, self.activation, self.dropout = missing, activation, dropout
         self.node_types = tuple(node_types)
