@@ -88,7 +88,8 @@ NOTES = (
     "split; mean and standard deviation over 5 seeds, each with a network, a split and "
     "initial weights of its own. All models: 32 hidden channels, 4 heads, 2 layers where the "
     "label is two hops away and 1 elsewhere, learning rate 0.01, at most 200 epochs, and "
-    "otherwise skmmg's defaults. *Bayes* is what the classifier reaches that knows how the "
+    "otherwise skmmg's defaults, but that the MLP copies what is missing and never looks at a "
+    "neighbour. *Bayes* is what the classifier reaches that knows how the "
     'network was made; with "≤" it also knows the classes of the neighbours, which a model '
     "has to infer. The last column is the mean difference between HGNN-IMA and the best of "
     "HGT and MLP, and p of a paired t-test."
