@@ -19,6 +19,7 @@ from torch import nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.estimators._focus import Block, Focus, RowGraph
+from skmmg.estimators._labels import KnownLabels
 from skmmg.estimators._params import GRAPHS, NamedSpecsMixin
 from skmmg.estimators._state import FittedStateMixin
 from skmmg.graph import MultiModalGraph, NodeView, Schema, split_modalities
@@ -123,18 +124,20 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         if isinstance(X, NodeView):
             for name in ("rows_", "n_features_in_", "feature_names_in_"):
                 self.__dict__.pop(name, None)
-            view = X
             if self.setting == "inductive":
-                graph, ids = X.graph.induced(X.node_type, X.ids)
-                view = graph.nodes(X.node_type, ids)
-            statistics = column_statistics(view.graph, self.scaling)
-            return Focus(view.graph, view.node_type, view.ids, statistics)
+                return Focus.induced(X, X.ids, scaling=self.scaling)
+            return Focus(X.graph, X.node_type, X.ids, column_statistics(X.graph, self.scaling))
         X = self._check_rows(X, reset=True)
         self.rows_ = RowGraph.fit(self._split(X), self._graph_spec(), self.scaling)
         return self.rows_.focus()
 
     def _new_focus(self, X: Any) -> Focus:
-        """Nodes to infer: rows are attached to the fitted rows; a view's graph is taken whole."""
+        """Nodes to infer, showing the model the labels that it may see."""
+        focus = self._attach(X)
+        return focus if self.known_labels_ is None else self.known_labels_.on(focus)
+
+    def _attach(self, X: Any) -> Focus:
+        """Rows are attached to the fitted rows; a view's graph is taken whole."""
         fitted_on_rows = hasattr(self, "rows_")
         if isinstance(X, NodeView) == fitted_on_rows:
             wanted, got = ("rows of a 2-D X", "a NodeView"), ("a NodeView", type(X).__name__)
@@ -204,11 +207,17 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         """Build the module, train it (inside `wrap`), and keep its weights and the history."""
         spec, schema, device = get_model(self.model), focus.schema, choose_device(self.device)
         _warn_about_weights(spec, focus)
+        labels = KnownLabels.of(focus, y, rows=hasattr(self, "rows_")) if spec.uses_labels else None
+        if labels is not None:
+            focus = labels.on(focus)
+            if validation is not None:
+                validation = (labels.on(validation[0]), *validation[1:])
         context = self._init_callback_context(max_subtasks=self.max_epochs)
         context.call_on_fit_task_begin(estimator=self, X=callback_data[0], y=callback_data[1])
 
         def fitted_state(net: GraphNet) -> dict[str, Any]:
-            return self._fitted_state(net, module, focus, n_outputs)
+            state = self._fitted_state(net, module, focus, n_outputs)
+            return state | {"known_labels_": labels}
 
         callbacks = []
         if getattr(self, "_skl_callbacks", None):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
-from skmmg.graph import MultiModalGraph, Schema
+from skmmg.graph import MultiModalGraph, NodeView, Schema
 from skmmg.graph._neighbors import FittedNeighbors, NeighborSpec
 from skmmg.nn import GraphTensors
 from skmmg.training import Statistics, column_statistics, graph_tensors, scale_features
@@ -20,12 +20,38 @@ ROW = "row"
 
 @dataclass(frozen=True)
 class Focus:
-    """Some nodes of one type of a graph, and how the features of the graph are scaled."""
+    """Some nodes of one type of a graph, and how the features of the graph are scaled.
+
+    `source_ids` are the ids that the nodes of the type have in the graph that the user gave,
+    `source`, where `graph` is a part of that; `labels` the classes that a model may see, -1 where
+    it may not.
+    """
 
     graph: MultiModalGraph
     node_type: str
     ids: np.ndarray
     statistics: Statistics
+    source: MultiModalGraph | None = None
+    source_ids: np.ndarray | None = None
+    labels: np.ndarray | None = None
+
+    @classmethod
+    def induced(
+        cls,
+        view: NodeView,
+        seen: np.ndarray,
+        *,
+        statistics: Statistics | None = None,
+        scaling: str | None = None,
+    ) -> Self:
+        """The nodes of a view, the last of `seen`, in a graph with only the nodes `seen`."""
+        graph, new_ids = view.graph.induced(view.node_type, seen)
+        source_ids = np.empty(graph.n_nodes[view.node_type], dtype=np.int64)
+        source_ids[new_ids] = seen
+        if statistics is None:
+            statistics = column_statistics(graph, scaling)
+        ids = new_ids[len(seen) - len(view.ids) :]
+        return cls(graph, view.node_type, ids, statistics, view.graph, source_ids)
 
     @property
     def schema(self) -> Schema:
@@ -34,11 +60,14 @@ class Focus:
 
     def tensors(self, device: torch.device, dtype: torch.dtype) -> GraphTensors:
         """Scaled features and edges of the graph, made once per device and dtype."""
-        return graph_tensors(self.graph, self.statistics, device=device, dtype=dtype)
+        tensors = graph_tensors(self.graph, self.statistics, device=device, dtype=dtype)
+        if self.labels is None:
+            return tensors
+        return tensors.with_labels(torch.tensor(self.labels, device=device))
 
     def at(self, ids: np.ndarray) -> Focus:
         """The same graph seen from other nodes."""
-        return Focus(self.graph, self.node_type, ids, self.statistics)
+        return replace(self, ids=ids)
 
 
 @dataclass(frozen=True)

@@ -110,9 +110,7 @@ class SupervisedMixin(GraphEstimator):
         differences = focus.schema.diff(X_val.schema)
         if differences:
             raise ValueError("\n".join(["Modalities of X and of X_val differ:", *differences]))
-        graph, ids = X_val.graph, X_val.ids
         if self.setting == "inductive":
-            seen = np.append(X.ids, ids) if graph is X.graph else ids
-            graph, new_ids = graph.induced(X_val.node_type, seen)
-            ids = new_ids[len(seen) - len(ids) :]
-        return Focus(graph, X_val.node_type, ids, focus.statistics)
+            seen = np.append(X.ids, X_val.ids) if X_val.graph is X.graph else X_val.ids
+            return Focus.induced(X_val, seen, statistics=focus.statistics)
+        return Focus(X_val.graph, X_val.node_type, X_val.ids, focus.statistics)

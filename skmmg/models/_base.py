@@ -92,6 +92,8 @@ class ModelSpec(BaseEstimator):
     fusion_modes: ClassVar[tuple[str, ...]] = ()
     #: whether weights of edges change what it computes
     uses_edge_weight: ClassVar[bool] = False
+    #: whether it sees the labels of the training nodes as inputs, in `GraphTensors.labels`
+    uses_labels: ClassVar[bool] = False
     #: tasks that it can be trained for
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,14 @@ from skmmg.nn._edges import EdgeStructure, EdgeType
 from skmmg.nn._sparse import SparseMatrix
 
 Features = Tensor | SparseMatrix
+T = TypeVar("T")
+
+# what a derived tensor is made of: edges alone, features too, labels too
+_SOURCES = ("edges", "features", "labels")
+
+
+def _empty_cache() -> dict[str, dict[object, object]]:
+    return {source: {} for source in _SOURCES}
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,9 @@ class GraphTensors:
         Where the tensors are.
     row_order : Tensor of shape (n_nodes of all types,) or None
         Whose features every node has, see `shuffled`; None: its own.
+    labels : Tensor of shape (n_target_nodes,) or None
+        Class of every target node whose label the model may see, -1 for the others; only for
+        models with `uses_labels`.
 
     Examples
     --------
@@ -55,27 +67,49 @@ class GraphTensors:
     edge_weight: dict[EdgeType, Tensor] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     row_order: Tensor | None = None
-    _cache: dict[tuple[object, ...], object] = field(default_factory=dict, repr=False)
+    labels: Tensor | None = None
+    _cache: dict[str, dict[object, object]] = field(default_factory=_empty_cache, repr=False)
+
+    def cached(self, key: object, make: Callable[[], T], of: str = "features") -> T:
+        """What `make` gives, made once for this graph.
+
+        Parameters
+        ----------
+        key : hashable
+            Name of the thing, with everything that it depends on beside the graph.
+        make : callable
+            Called without arguments, the first time only.
+        of : {"edges", "features", "labels"}, default="features"
+            What of the graph it depends on. What depends on edges alone is shared with the graph
+            with shuffled features, what depends on edges and features with the graph with other
+            labels.
+
+        Returns
+        -------
+        object
+            The thing.
+        """
+        kept = self._cache[of]
+        if key not in kept:
+            kept[key] = make()
+        return kept[key]  # type: ignore[return-value]
 
     def edges(self, edge_types: Sequence[EdgeType]) -> EdgeStructure:
         """The edges of these relations in one structure, made once."""
         key = ("edges", *edge_types)
-        if key not in self._cache:
-            self._cache[key] = EdgeStructure(
-                self.edge_index, self.num_nodes, edge_types, self.device
-            )
-        return self._cache[key]  # type: ignore[return-value]
+        return self.cached(
+            key,
+            lambda: EdgeStructure(self.edge_index, self.num_nodes, edge_types, self.device),
+            of="edges",
+        )
 
     def absent(self, modalities: Sequence[str]) -> Tensor | None:
         """Which nodes of all types lack which modality (n_modalities, n_nodes); None if none do."""
-        key = ("absent", *modalities)
-        if key not in self._cache:
-            rows = [torch.cat([self._absent(t, m) for t in self.num_nodes]) for m in modalities]
-            absent = torch.stack(rows)
-            if self.row_order is not None:
-                absent = absent[:, self.row_order]
-            self._cache[key] = absent if bool(absent.any()) else None
-        return self._cache[key]  # type: ignore[return-value]
+        return self.cached(("absent", *modalities), lambda: self._find_absent(modalities))
+
+    def with_labels(self, labels: Tensor) -> GraphTensors:
+        """The same graph, showing these labels of its target nodes, -1 for those unknown."""
+        return replace(self, labels=labels, _cache=self._cache | {"labels": {}})
 
     def shuffled(self) -> GraphTensors:
         """The same graph with the features of its nodes shuffled within every node type."""
@@ -84,8 +118,15 @@ class GraphTensors:
             torch.randperm(size, device=self.device) + stop - size
             for size, stop in zip(self.num_nodes.values(), starts, strict=True)
         ]
-        shared = {key: value for key, value in self._cache.items() if key[0] == "edges"}
-        return replace(self, row_order=torch.cat(order), _cache=shared)
+        cache = _empty_cache() | {"edges": self._cache["edges"]}
+        return replace(self, row_order=torch.cat(order), _cache=cache)
+
+    def _find_absent(self, modalities: Sequence[str]) -> Tensor | None:
+        rows = [torch.cat([self._absent(t, m) for t in self.num_nodes]) for m in modalities]
+        absent = torch.stack(rows)
+        if self.row_order is not None:
+            absent = absent[:, self.row_order]
+        return absent if bool(absent.any()) else None
 
     def _absent(self, node_type: str, modality: str) -> Tensor:
         if modality not in self.x.get(node_type, {}):
@@ -102,11 +143,11 @@ class GraphTensors:
 
         Both are masks over the nodes of all types; `name` is the key under which it is kept.
         """
-        key = ("neighbor_mean", name, dtype)
-        if key not in self._cache:
-            edges = self.edges(tuple(self.edge_index))
-            self._cache[key] = _neighbor_mean(edges, receivers, givers, dtype)
-        return self._cache[key]  # type: ignore[return-value]
+        edges = self.edges(tuple(self.edge_index))
+        return self.cached(
+            ("neighbor_mean", name, dtype),
+            lambda: _neighbor_mean(edges, receivers, givers, dtype),
+        )
 
 
 def _neighbor_mean(

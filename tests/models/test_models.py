@@ -76,10 +76,9 @@ def to_tensors(graph: MultiModalGraph, dtype: torch.dtype = torch.float64) -> Gr
 def small(model: str | type[ModelSpec], **params: Any) -> ModelSpec:
     """A narrow model without dropout."""
     spec = MODELS[model] if isinstance(model, str) else model
-    sizes = {"hidden_channels": CHANNELS, "dropout": 0.0, "input_dropout": 0.0}
-    if spec is not MLP:
-        sizes["heads"] = HEADS
-    return spec(**{**sizes, **params})
+    sizes = {"hidden_channels": CHANNELS, "heads": HEADS, "dropout": 0.0, "input_dropout": 0.0}
+    known = spec().get_params(deep=False)
+    return spec(**{**{k: v for k, v in sizes.items() if k in known}, **params})
 
 
 def build(
