@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from optuna import Trial
     from optuna.distributions import BaseDistribution
 
-__all__ = ["search_space", "suggest"]
-
 
 @dataclass(frozen=True)
 class _Floats:
