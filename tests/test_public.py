@@ -169,6 +169,8 @@ sys.exit(f"{sys.argv[2]} imports {loaded}" if loaded else 0)
 """
 
 
-@pytest.mark.parametrize("room", ["skmmg.graph", "skmmg.datasets", "skmmg.preprocessing"])
+@pytest.mark.parametrize(
+    "room", ["skmmg.graph", "skmmg.datasets", "skmmg.preprocessing", "skmmg.metrics"]
+)
 def test_a_room_that_needs_no_torch_imports_none(room: str) -> None:
     subprocess.run([sys.executable, "-c", ALONE, skmmg.__path__[0], room], check=True)
