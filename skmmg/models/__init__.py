@@ -11,17 +11,20 @@ from skmmg.models._base import ModelOutput, ModelSpec
 from skmmg.models.hgnn_ima import HGNNIMA
 from skmmg.models.hgt import HGT
 from skmmg.models.mlp import MLP
+from skmmg.models.mm_gcn import MMGCN
 
 MODELS: dict[str, type[ModelSpec]] = {
     "hgnn_ima": HGNNIMA,
     "hgt": HGT,
     "mlp": MLP,
+    "mm_gcn": MMGCN,
 }
 
 __all__ = [
     "HGNNIMA",
     "HGT",
     "MLP",
+    "MMGCN",
     "MODELS",
     "ModelOutput",
     "ModelSpec",

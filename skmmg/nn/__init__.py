@@ -1,6 +1,8 @@
 """Layers: what one operator computes, on tensors."""
 
 from skmmg.nn._attention import Attention
+from skmmg.nn._block_gcn_conv import BlockGCNConv
+from skmmg.nn._cross_modal_attention import CrossModalAttention
 from skmmg.nn._hgnn_ima_conv import HGNNIMAConv
 from skmmg.nn._inputs import GraphTensors
 from skmmg.nn._modality_attention import ModalityAttention
@@ -9,6 +11,8 @@ from skmmg.nn._sparse import SparseMatrix
 
 __all__ = [
     "Attention",
+    "BlockGCNConv",
+    "CrossModalAttention",
     "GraphTensors",
     "HGNNIMAConv",
     "ModalityAttention",

@@ -13,7 +13,7 @@ from torch import nn
 
 from skmmg import MultiModalGraph, MultiModalGraphClassifier, list_models
 from skmmg.datasets import make_multimodal_graph
-from skmmg.models import HGNNIMA, HGT, MLP, MODELS, ModelOutput, ModelSpec, get_model
+from skmmg.models import HGNNIMA, HGT, MLP, MMGCN, MODELS, ModelOutput, ModelSpec, get_model
 from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION
 from skmmg.nn import GraphTensors
 from skmmg.training import ClassificationLoss, column_statistics, graph_tensors
@@ -205,7 +205,13 @@ def permute_nodes(graph: MultiModalGraph) -> tuple[MultiModalGraph, dict[str, np
 @pytest.mark.parametrize("missing", ["copy", "zero", "mean_neighbors", "learned"])
 @pytest.mark.parametrize(
     "spec",
-    [*(HGNNIMA(preset) for preset in PRESETS), HGT(), HGT(late_fusion="concat"), MLP()],
+    [
+        *(HGNNIMA(preset) for preset in PRESETS),
+        HGT(),
+        HGT(late_fusion="concat"),
+        MLP(),
+        MMGCN(),
+    ],
     ids=repr,
 )
 def test_renumbering_nodes_and_edges_renumbers_the_output(spec: ModelSpec, missing: str) -> None:
@@ -318,7 +324,14 @@ def assert_every_parameter_counts(grads: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize("missing", ["copy", "zero", "mean_neighbors", "learned"])
 @pytest.mark.parametrize(
     ("model", "fusion"),
-    [("hgnn_ima", None), ("hgt", "early"), ("hgt", "late"), ("mlp", "early"), ("mlp", "late")],
+    [
+        ("hgnn_ima", None),
+        ("hgt", "early"),
+        ("hgt", "late"),
+        ("mlp", "early"),
+        ("mlp", "late"),
+        ("mm_gcn", None),
+    ],
 )
 def test_gradients_reach_every_parameter(model: str, fusion: str | None, missing: str) -> None:
     grads = gradients(small(model), make_single_type_graph(), fusion=fusion, missing=missing)

@@ -1,0 +1,210 @@
+"""MMGCN: graph convolution on (modality, node) pairs and cross-modal attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from skmmg._sklearn import Interval, StrOptions
+from skmmg.graph import Schema
+from skmmg.models._base import ModelOutput, ModelSpec
+from skmmg.nn import BlockGCNConv, CrossModalAttention, GraphTensors, ModalityEncoder
+from skmmg.nn._dropout import dropout
+from skmmg.nn._edges import stack_slices
+
+READOUT = ("mean_max", "mean", "max")
+
+
+class MMGCN(ModelSpec):
+    r"""Multi-modal graph convolution with cross-modal attention.
+
+    A node of the network is a pair of a modality and a sample. Features of every modality are
+    projected to one width, go through `num_layers` layers of `skmmg.nn.BlockGCNConv` with edges
+    within the modalities and between the modalities of a sample, and then through
+    `skmmg.nn.CrossModalAttention` (equations 2 to 4). The modalities of a sample are pooled, and a
+    gate weighs the features of the result:
+
+    .. math::
+
+        u_i = \mathrm{mean}_m\, o_i^m \,\Vert\, \max_m\, o_i^m, \qquad
+        z_i = \sigma(W_g u_i + b_g) \odot u_i, \qquad
+        O_i = \mathrm{softmax}(W_c z_i + b_c)
+
+    Between rows, a relation "knn_<modality>" or "radius_<modality>" is an edge within that
+    modality. Any other relation, such as those of a view, is an edge within each modality.
+
+    Parameters
+    ----------
+    hidden_channels : int, default=64
+        Width of the states.
+    num_layers : int, default=2
+        Number of layers; 0 leaves projection, attention, pooling and classifier.
+    dropout : float, default=0.5
+        Dropout of the states after each layer, in [0, 1).
+    input_dropout : float, default=0.0
+        Dropout of the features, in [0, 1).
+    inter_weight : float or "learned", default="learned"
+        Weight of the edges between the modalities of a sample: the same for all pairs, at least 0,
+        where 0 leaves the edges out; or one for each pair, the sigmoid of a parameter that starts
+        at 0, so that the weight starts at one half.
+    cross_attention : bool, default=True
+        Whether the modalities of a sample attend to each other after the layers.
+    readout : {"mean_max", "mean", "max"}, default="mean_max"
+        How the modalities of a sample are pooled.
+    gate : bool, default=True
+        Feature-level attention: whether the gate weighs the pooled features.
+
+    Notes
+    -----
+    The paper gives the parts and leaves open how they are joined, so this is a reconstruction:
+    its block graph, because the paper speaks both of a node per modality and of a graph per
+    modality; the order of the parts, which is the text's; and where pooling and feature-level
+    attention stand, which the paper has for a graph per sample. All settings are ours.
+
+    A node without edges keeps its own features. `missing` says what stands in for a modality that
+    a sample lacks; that pair is a node of the network like any other.
+
+    References
+    ----------
+    Yuan and Xue, Preprints 2025, doi:10.20944/preprints202501.0405.v1, equations 1 to 5. See
+    `skmmg.nn.BlockGCNConv` and `skmmg.nn.CrossModalAttention` for what was changed in which.
+
+    Examples
+    --------
+    >>> from skmmg import MultiModalGraphClassifier
+    >>> from skmmg.models import MMGCN
+    >>> clf = MultiModalGraphClassifier(MMGCN(inter_weight=1.0))
+    """
+
+    name: ClassVar[str] = "mm_gcn"
+    paper: ClassVar[str] = "Yuan and Xue, Preprints 2025, doi:10.20944/preprints202501.0405.v1"
+    uses_edge_weight: ClassVar[bool] = True
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
+        "num_layers": [Interval(Integral, 0, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "input_dropout": [Interval(Real, 0, 1, closed="left")],
+        "inter_weight": [Interval(Real, 0, None, closed="left"), StrOptions({"learned"})],
+        "cross_attention": ["boolean"],
+        "readout": [StrOptions(set(READOUT))],
+        "gate": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        hidden_channels: int = 64,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+        input_dropout: float = 0.0,
+        inter_weight: float | str = "learned",
+        cross_attention: bool = True,
+        readout: str = "mean_max",
+        gate: bool = True,
+    ) -> None:
+        self.hidden_channels = hidden_channels
+        self.num_layers = num_layers
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.inter_weight = inter_weight
+        self.cross_attention = cross_attention
+        self.readout = readout
+        self.gate = gate
+
+    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
+        return MMGCNModule(schema, n_outputs, missing=missing, **self.get_params(deep=False))
+
+
+class MMGCNModule(nn.Module):
+    """The network that `MMGCN` describes."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        n_outputs: int,
+        *,
+        missing: str,
+        hidden_channels: int,
+        num_layers: int,
+        dropout: float,
+        input_dropout: float,
+        inter_weight: float | str,
+        cross_attention: bool,
+        readout: str,
+        gate: bool,
+    ) -> None:
+        super().__init__()
+        self.modalities, self.target = schema.modalities, str(schema.target)
+        self.edge_types, self.dropout, self.readout = schema.edge_types, dropout, readout
+        n_modalities = len(self.modalities)
+        self.out_channels = hidden_channels * (2 if readout == "mean_max" else 1)
+        self.encoder = ModalityEncoder(
+            schema.node_types,
+            schema.modalities,
+            hidden_channels,
+            missing=missing,
+            activation=None,
+            dropout=input_dropout,
+        )
+        self.convs = nn.ModuleList(
+            BlockGCNConv(hidden_channels, hidden_channels) for _ in range(num_layers)
+        )
+        self.inter = InterModalWeights(n_modalities, inter_weight)
+        attends = cross_attention and n_modalities > 1
+        self.attention = CrossModalAttention(hidden_channels, n_modalities) if attends else None
+        self.gate = nn.Linear(self.out_channels, self.out_channels) if gate else None
+        self.head = nn.Linear(self.out_channels, n_outputs)
+
+    def forward(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
+        """Output for the target nodes `ids`."""
+        h = self.encoder(graph)  # (M, N, d)
+        for conv in cast("Iterable[BlockGCNConv]", self.convs):
+            blocks = conv.blocks(graph, self.modalities, self.edge_types)
+            h = dropout(conv(h, blocks, self.inter()).relu(), self.dropout, self.training)
+        h = h[:, stack_slices(graph.num_nodes)[self.target]][:, ids]  # (M, n, d)
+        weight = None
+        if self.attention is not None:
+            h, attention = self.attention(h)
+            weight = attention.mean(0).t()  # (n, M)
+        z = self._pool(h)  # (n, out_channels)
+        if self.gate is not None:
+            z = self.gate(z).sigmoid() * z
+        return ModelOutput(self.head(z), z, modality_weights=weight)
+
+    def _pool(self, h: Tensor) -> Tensor:
+        """Mean and maximum over the modalities of a sample, or one of them."""
+        if self.readout == "mean":
+            return h.mean(0)
+        if self.readout == "max":
+            return h.amax(0)
+        return torch.cat([h.mean(0), h.amax(0)], 1)
+
+
+class InterModalWeights(nn.Module):
+    """Weights of the edges between the modalities of a sample: symmetric, zero on the diagonal."""
+
+    pairs: Tensor
+    fixed: Tensor
+
+    def __init__(self, n_modalities: int, weight: float | str) -> None:
+        super().__init__()
+        self.n_modalities = n_modalities
+        rows, columns = torch.triu_indices(n_modalities, n_modalities, offset=1)
+        self.register_buffer("pairs", rows * n_modalities + columns, persistent=False)
+        if weight == "learned":
+            self.score = nn.Parameter(torch.zeros(len(rows)))
+        else:
+            fixed = torch.full((len(rows),), float(weight))
+            self.register_buffer("fixed", fixed, persistent=False)
+            self.register_parameter("score", None)
+
+    def forward(self) -> Tensor:
+        """Weights (n_modalities, n_modalities)."""
+        weight = self.fixed if self.score is None else self.score.sigmoid()
+        upper = weight.new_zeros(self.n_modalities**2).scatter(0, self.pairs, weight)
+        square = upper.view(self.n_modalities, self.n_modalities)
+        return square + square.t()
