@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from skmmg.models._base import ModelOutput, ModelSpec
+from skmmg.models.gcn import GCN
 from skmmg.models.hgnn_ima import HGNNIMA
 from skmmg.models.hgt import HGT
 from skmmg.models.mlp import MLP
@@ -18,9 +19,11 @@ MODELS: dict[str, type[ModelSpec]] = {
     "hgt": HGT,
     "mlp": MLP,
     "mm_gcn": MMGCN,
+    "gcn": GCN,
 }
 
 __all__ = [
+    "GCN",
     "HGNNIMA",
     "HGT",
     "MLP",

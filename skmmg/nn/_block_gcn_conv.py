@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skmmg.nn._edges import EdgeType
+from skmmg.nn._homogeneous import edge_weights
 from skmmg.nn._inputs import GraphTensors
 from skmmg.nn._sparse import SparseMatrix
 
@@ -74,33 +75,12 @@ def _make_adjacency(
     graph: GraphTensors, edge_types: tuple[EdgeType, ...], dtype: torch.dtype
 ) -> tuple[SparseMatrix, Tensor]:
     edges = graph.edges(edge_types)
-    weight = _edge_weights(graph, edge_types, dtype)[edges.order]
+    weight = edge_weights(graph, edge_types, dtype)[edges.order]
     crow = torch.searchsorted(edges.dst, torch.arange(edges.num_nodes + 1, device=edges.dst.device))
     shape = (edges.num_nodes, edges.num_nodes)
     matrix = torch.sparse_csr_tensor(crow, edges.src, weight, shape, check_invariants=False)
     degree = weight.new_zeros(edges.num_nodes).index_add_(0, edges.dst, weight)
     return SparseMatrix(matrix), degree
-
-
-def _edge_weights(
-    graph: GraphTensors, edge_types: tuple[EdgeType, ...], dtype: torch.dtype
-) -> Tensor:
-    """Weights of the edges of some relations, one after the other; 1 where there are none."""
-    parts = [torch.zeros(0, dtype=dtype, device=graph.device)]
-    for edge_type in edge_types:
-        if edge_type not in graph.edge_index:
-            continue
-        n_edges = graph.edge_index[edge_type].shape[1]
-        weight = graph.edge_weight.get(edge_type)
-        if weight is None:
-            weight = torch.ones(n_edges, device=graph.device)
-        elif bool((weight < 0).any()):
-            raise ValueError(
-                f"Edges of {edge_type} have negative weights, and a symmetric normalisation takes "
-                "none. Shift them, or leave the edges with negative weights out."
-            )
-        parts.append(weight.to(dtype))
-    return torch.cat(parts)
 
 
 class BlockGCNConv(nn.Module):

@@ -1,0 +1,170 @@
+"""GCN: graph convolutional network, with early or late fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from skmmg._sklearn import Interval, StrOptions
+from skmmg.graph import Schema
+from skmmg.models._base import ModelSpec
+from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION, fuse
+from skmmg.nn import GraphTensors, SparseMatrix
+from skmmg.nn._dropout import dropout
+from skmmg.nn._homogeneous import MERGE, merge_relations, normalized_adjacency
+
+EdgeType = tuple[str, str, str]
+
+
+class GCN(ModelSpec):
+    r"""Graph convolutional network on one graph of all relations.
+
+    .. math::
+
+        H \leftarrow \mathrm{ReLU}\bigl(\tilde D^{-1/2} (A + I) \tilde D^{-1/2} H W + b\bigr),
+        \qquad \tilde D_{ii} = 1 + \sum_j A_{ij}
+
+    where :math:`A_{ij}` is the weight of the edge from j to i.
+
+    Parameters
+    ----------
+    hidden_channels : int, default=64
+        Width of the states.
+    num_layers : int, default=2
+        Number of layers; 0 leaves the projection and the classifier.
+    dropout : float, default=0.6
+        Dropout after each layer, in [0, 1).
+    input_dropout : float, default=0.5
+        Dropout of the features, in [0, 1).
+    merge : {"union", "mean"}, default="union"
+        How the relations become one graph. "union": an edge is there if any relation has it, with
+        the largest of its weights. "mean": mean of the adjacency matrices of the relations
+        between two node types, in each of which parallel edges add up.
+    early_fusion : {"concat", "mean", "sum"}, default="concat"
+        How ``fusion="early"`` merges the modalities of a node.
+    late_fusion : {"attention", "mean", "concat", "logits"}, default="attention"
+        How ``fusion="late"`` merges the networks of the modalities.
+
+    Notes
+    -----
+    Fusion modes: "early" (default), "late". On rows the graph is made of the modalities' neighbour
+    graphs, on a view of all relations; node types differ in their projections alone. Edges have a
+    direction, from the neighbour to the row, and weights, which have to be at least 0.
+
+    Changed against the paper: features are projected to `hidden_channels` first and a linear
+    classifier follows, so that there are `num_layers` convolutions between two linear maps, where
+    the paper's last convolution gives the classes; the degree counts edges into a node, since a
+    new row is linked from the fitted rows and not back; an edge from a node to itself stays, and
+    the loop comes on top, so that a fitted row and a new row like it get the same. The paper
+    trains 2 layers of 16 channels with dropout 0.5, Adam with a learning rate of 0.01, an l2 of
+    5e-4 on the first layer, and 200 epochs.
+
+    References
+    ----------
+    Kipf and Welling, Semi-supervised classification with graph convolutional networks, ICLR 2017,
+    equation 2. arXiv:1609.02907
+
+    Examples
+    --------
+    >>> from skmmg import MultiModalGraphClassifier
+    >>> from skmmg.models import GCN
+    >>> clf = MultiModalGraphClassifier(GCN(merge="mean"), fusion="late")
+    """
+
+    name: ClassVar[str] = "gcn"
+    paper: ClassVar[str] = (
+        "Semi-supervised classification with graph convolutional networks, ICLR 2017, "
+        "arXiv:1609.02907"
+    )
+    fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
+    uses_edge_weight: ClassVar[bool] = True
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
+        "num_layers": [Interval(Integral, 0, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "input_dropout": [Interval(Real, 0, 1, closed="left")],
+        "merge": [StrOptions(set(MERGE))],
+        "early_fusion": [StrOptions(set(EARLY_FUSION))],
+        "late_fusion": [StrOptions(set(LATE_FUSION))],
+    }
+
+    def __init__(
+        self,
+        hidden_channels: int = 64,
+        num_layers: int = 2,
+        dropout: float = 0.6,
+        input_dropout: float = 0.5,
+        merge: str = "union",
+        early_fusion: str = "concat",
+        late_fusion: str = "attention",
+    ) -> None:
+        self.hidden_channels = hidden_channels
+        self.num_layers = num_layers
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.merge = merge
+        self.early_fusion = early_fusion
+        self.late_fusion = late_fusion
+
+    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
+        return fuse(
+            lambda channels: GCNBackbone(
+                channels,
+                schema.edge_types,
+                num_layers=self.num_layers,
+                dropout=self.dropout,
+                merge=self.merge,
+            ),
+            schema,
+            n_outputs,
+            fusion=str(fusion),
+            missing=missing,
+            channels=self.hidden_channels,
+            input_dropout=self.input_dropout,
+            early_fusion=self.early_fusion,
+            late_fusion=self.late_fusion,
+        )
+
+
+class GCNBackbone(nn.Module):
+    """A stack of graph convolutions on one state per node."""
+
+    def __init__(
+        self,
+        channels: int,
+        edge_types: Sequence[EdgeType],
+        *,
+        num_layers: int,
+        dropout: float,
+        merge: str,
+    ) -> None:
+        super().__init__()
+        self.out_channels, self.dropout = channels, dropout
+        self.edge_types, self.merge = tuple(edge_types), merge
+        self.convs = nn.ModuleList(nn.Linear(channels, channels) for _ in range(num_layers))
+        for conv in cast("Iterable[nn.Linear]", self.convs):
+            nn.init.xavier_uniform_(conv.weight)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, x_dict: Mapping[str, Tensor], graph: GraphTensors) -> dict[str, Tensor]:
+        """New states of all node types."""
+        h = torch.cat(list(x_dict.values()))  # (N, d)
+        matrix = self._matrix(graph, h.dtype)
+        for conv in cast("Iterable[nn.Linear]", self.convs):
+            h = (matrix @ (h @ conv.weight.t()) + conv.bias).relu()  # (N, d)
+            h = dropout(h, self.dropout, self.training)
+        sizes = [len(x) for x in x_dict.values()]
+        return dict(zip(x_dict, torch.split(h, sizes), strict=True))
+
+    def _matrix(self, graph: GraphTensors, dtype: torch.dtype) -> SparseMatrix:
+        merged = merge_relations(graph, self.edge_types, self.merge, dtype)
+        return graph.cached(
+            ("normalized_adjacency", self.merge, dtype, *self.edge_types),
+            lambda: normalized_adjacency(merged.dst, merged.src, merged.weight, merged.num_nodes),
+            of="edges",
+        )
