@@ -25,7 +25,7 @@ from skmmg.estimators._state import FittedStateMixin
 from skmmg.graph import MultiModalGraph, NodeView, Schema, split_modalities
 from skmmg.graph._neighbors import NeighborSpec
 from skmmg.models import ModelOutput, ModelSpec, get_model
-from skmmg.nn import Attention
+from skmmg.nn import Attention, GraphTensors
 from skmmg.nn._modality_encoder import MISSING
 from skmmg.training import (
     OPTIMIZERS,
@@ -285,15 +285,22 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         return self._infer_focus(self._new_focus(X))
 
     def _infer_focus(self, focus: Focus) -> ModelOutput:
+        module, graph = self._inference_module(), self._inference_tensors(focus)
+        ids = torch.tensor(focus.ids, device=graph.device)
+        infer = getattr(module, "infer", module)
+        with torch.no_grad():
+            output: ModelOutput = infer(graph, ids)
+        return output
+
+    def _inference_module(self) -> nn.Module:
         device, dtype = choose_device(self.device), self._inference_dtype()
         module = self._module
         if (device.type, dtype) != ("cpu", next(module.parameters()).dtype):
             module = self._build_module(self.__dict__).to(device=device, dtype=dtype)
-        with torch.no_grad():
-            output: ModelOutput = module(
-                focus.tensors(device, dtype), torch.tensor(focus.ids, device=device)
-            )
-        return output
+        return module
+
+    def _inference_tensors(self, focus: Focus) -> GraphTensors:
+        return focus.tensors(choose_device(self.device), self._inference_dtype())
 
     def _embed(self, X: Any) -> np.ndarray:
         """The fused embedding; in the dtype of X where that is one of floats."""
@@ -304,10 +311,13 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
     def _read_attention(self, X: NodeView) -> list[Attention]:
         """Attention of every layer, edges in the order of the graph's `edge_index`."""
         check_is_fitted(self)
-        focus = self._new_focus(X)
-        graph = focus.tensors(choose_device(self.device), self._inference_dtype())
+        graph = self._inference_tensors(self._new_focus(X))
+        read = getattr(self._inference_module(), "edge_attention", None)
+        if read is None:
+            return []
         edges = graph.edges(self.schema_.edge_types)
-        return [layer.by_relation(edges) for layer in self._infer_focus(focus).attention]
+        with torch.no_grad():
+            return [layer.by_relation(edges) for layer in read(graph)]
 
     def _inference_dtype(self) -> torch.dtype:
         """float64 for rows: in float32 a row's result would depend on the batch it comes in."""

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from skmmg._sklearn import validate_params
 from skmmg.graph import Schema
 from skmmg.nn import GraphTensors
-from skmmg.nn._attention import EdgeAttention
 
 
 @dataclass
@@ -31,8 +30,6 @@ class ModelOutput:
         Terms of the loss that need no label, with their weights in them.
     modality_weights : Tensor of shape (n_samples, n_modalities) or None
         Weights of the modalities in the fused state.
-    attention : list of EdgeAttention
-        Attention of every layer, where the model has any.
 
     Examples
     --------
@@ -48,11 +45,15 @@ class ModelOutput:
     unimodal_logits: dict[str, Tensor] = field(default_factory=dict)
     penalties: dict[str, Tensor] = field(default_factory=dict)
     modality_weights: Tensor | None = None
-    attention: list[EdgeAttention] = field(default_factory=list)
 
 
 class GraphModule(Protocol):
-    """A module that an estimator can train."""
+    """A module that an estimator can train.
+
+    It may have two methods more: ``infer(graph, ids)`` gives the output without penalties where
+    that is cheaper; ``edge_attention(graph)`` the attention of every layer over all edges, a list
+    of `skmmg.nn._attention.EdgeAttention`.
+    """
 
     modalities: tuple[str, ...]
     out_channels: int
@@ -62,7 +63,12 @@ class GraphModule(Protocol):
 
 
 class Backbone(Protocol):
-    """A network on one state per node, which the fusion wrappers make multi-modal."""
+    """A network on one state per node, which the fusion wrappers make multi-modal.
+
+    One that computes no more than some target nodes can see has `edge_types`, `num_layers` and
+    ``run_field(h, field)`` as well, from the states of the seen nodes (n_seen, channels) to those
+    of the target nodes.
+    """
 
     out_channels: int
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from skmmg.graph import Schema
 from skmmg.models._base import Backbone, ModelOutput
 from skmmg.nn import GraphTensors, ModalityAttention, ModalityEncoder
+from skmmg.nn._field import ReceptiveField, receptive_field
 
 EARLY_FUSION = ("concat", "mean", "sum")
 LATE_FUSION = ("attention", "mean", "concat", "logits")
@@ -73,12 +75,13 @@ class EarlyFusion(nn.Module):
 
     def forward(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
         """Output for the target nodes `ids`."""
-        h = self.encoder(graph)  # (M, N, d)
+        field = _find_field(self.backbone, self.encoder, graph, str(self.target), ids)
+        h = _encode(self.encoder, graph, field)  # (M, N, d)
         if self.early_fusion == "concat":
             x = h.sum(0).tanh()
         else:
             x = h.tanh().sum(0) if self.early_fusion == "sum" else h.tanh().mean(0)
-        z = self.backbone(_by_type(x, graph), graph)[self.target][ids]
+        z = _states_of(self.backbone, x, graph, field, str(self.target), ids)
         return ModelOutput(self.head(z), z)
 
 
@@ -111,9 +114,10 @@ class LateFusion(nn.Module):
 
     def forward(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
         """Output for the target nodes `ids`."""
-        h = self.encoder(graph).tanh()  # (M, N, d)
+        field = _find_field(self.backbones[0], self.encoder, graph, str(self.target), ids)
+        h = _encode(self.encoder, graph, field).tanh()  # (M, N, d)
         parts = [
-            net(_by_type(h_m, graph), graph)[self.target][ids]
+            _states_of(net, h_m, graph, field, str(self.target), ids)
             for net, h_m in zip(self.backbones, h, strict=True)
         ]
         if self.late_fusion == "logits":
@@ -128,6 +132,42 @@ class LateFusion(nn.Module):
         else:
             z = torch.stack(parts).mean(0)
         return ModelOutput(self.head(z), z, modality_weights=weights)
+
+
+def _find_field(
+    net: nn.Module, encoder: ModalityEncoder, graph: GraphTensors, target: str, ids: Tensor
+) -> ReceptiveField | None:
+    """What the target nodes can see, where the backbone can do with that."""
+    if not hasattr(net, "run_field"):
+        return None
+    layers: Any = net
+    return receptive_field(
+        graph,
+        layers.edge_types,
+        target,
+        ids,
+        layers.num_layers,
+        encoder.hops,
+        encoder.modalities,
+    )
+
+
+def _encode(encoder: ModalityEncoder, graph: GraphTensors, field: ReceptiveField | None) -> Tensor:
+    return encoder(graph) if field is None else field.enter(encoder(field.graph))
+
+
+def _states_of(
+    net: nn.Module,
+    x: Tensor,
+    graph: GraphTensors,
+    field: ReceptiveField | None,
+    target: str,
+    ids: Tensor,
+) -> Tensor:
+    """States of the target nodes, (n_samples, out_channels)."""
+    if field is not None:
+        return net.run_field(x, field)  # type: ignore[operator]
+    return net(_by_type(x, graph), graph)[target][ids]
 
 
 def _by_type(x: Tensor, graph: GraphTensors) -> Mapping[str, Tensor]:

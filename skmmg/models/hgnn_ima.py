@@ -15,6 +15,7 @@ from skmmg.models._base import ModelOutput, ModelSpec, check_heads
 from skmmg.nn import GraphTensors, HGNNIMAConv, ModalityAttention, ModalityEncoder
 from skmmg.nn._attention import EdgeAttention
 from skmmg.nn._dropout import dropout
+from skmmg.nn._field import ReceptiveField, receptive_field, whole_graph
 from skmmg.nn._hgnn_ima_conv import (
     ALIGN_SCALE,
     ATTENTION_NORM,
@@ -326,23 +327,55 @@ class HGNNIMAModule(nn.Module):
         self.head = nn.Linear(hidden_channels, n_outputs)
 
     def forward(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
-        """Output for the target nodes `ids`."""
-        edges = graph.edges(self.edge_types)
-        h, attention = self.encoder(graph), []
-        for conv in cast("Iterable[HGNNIMAConv]", self.convs):
-            h, layer_attention = conv.propagate(h, edges)
-            h = dropout(h, self.dropout, self.training)
-            attention.append(layer_attention)
-        h = h[:, edges.node_slices[self.target]][:, ids]  # (M, n, d)
-        z, weights = self.fusion(h)
-        return ModelOutput(
-            logits=self.head(z),
-            embedding=z,
-            unimodal_logits=self._unimodal(h),
-            penalties=self._attention_loss(attention, graph),
-            modality_weights=weights,
-            attention=attention,
+        """Output for the target nodes `ids`.
+
+        Only what they can see is computed, unless the attention loss looks at all edges.
+        """
+        n_pairs = self._count_lacking(graph)
+        if not n_pairs:
+            return self.infer(graph, ids)
+        place = (graph, self.edge_types, self.target, ids, len(self.convs))
+        output, paid = self._run(whole_graph(*place), self._lacking(graph))
+        if paid:
+            attention = torch.stack(paid).mean() / n_pairs
+            output.penalties["attention"] = self.att_loss_weight * attention
+        return output
+
+    def infer(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
+        """Output for the target nodes `ids` without penalties, from what these nodes can see."""
+        field = receptive_field(
+            graph,
+            self.edge_types,
+            self.target,
+            ids,
+            len(self.convs),
+            self.encoder.hops,
+            self.modalities,
         )
+        return self._run(field)[0]
+
+    def edge_attention(self, graph: GraphTensors) -> list[EdgeAttention]:
+        """Attention of every layer over all edges."""
+        edges, h, out = graph.edges(self.edge_types), self.encoder(graph), []
+        for conv in self._layers():
+            out.append(conv.attention(h, edges))
+            h = dropout(conv.propagate(h, edges)[0], self.dropout, self.training)
+        return out
+
+    def _run(
+        self, field: ReceptiveField, lacking: Tensor | None = None
+    ) -> tuple[ModelOutput, list[Tensor]]:
+        """Output, and the attention that every layer pays to what is lacking."""
+        h, attention = field.enter(self.encoder(field.graph)), []
+        for conv, edges in zip(self._layers(), field.layers, strict=True):
+            h, paid = conv.propagate(h, edges, lacking)
+            h = dropout(h, self.dropout, self.training)
+            if paid is not None:
+                attention.append(paid)
+        h = h[:, field.target]  # (M, n, d)
+        z, weights = self.fusion(h)
+        unimodal = self._unimodal(h)
+        return ModelOutput(self.head(z), z, unimodal, modality_weights=weights), attention
 
     def _unimodal(self, h: Tensor) -> dict[str, Tensor]:
         """Scores from single modalities by the shared classifier (15)."""
@@ -350,19 +383,26 @@ class HGNNIMAModule(nn.Module):
             return {}
         return dict(zip(self.modalities, self.head(h), strict=True))
 
-    def _attention_loss(
-        self, attention: list[EdgeAttention], graph: GraphTensors
-    ) -> dict[str, Tensor]:
-        """Attention paid to modalities that the source of an edge lacks (7)."""
-        absent = graph.absent(self.modalities)
-        layers = [layer.lam for layer in attention if layer.lam is not None]
-        if absent is None or not layers or not self.att_loss_weight:
-            return {}
-        lacking = absent[:, graph.edges(self.edge_types).src]  # (M, E)
-        n_pairs = lacking.sum()
-        if not n_pairs:
-            return {}
-        paid = [
-            ((lam if lam.dim() == 3 else lam.mean(2)).mean(0) * lacking).sum() for lam in layers
-        ]
-        return {"attention": self.att_loss_weight * torch.stack(paid).mean() / n_pairs}
+    def _lacking(self, graph: GraphTensors) -> Tensor | None:
+        """Which modalities the source of an edge lacks, (M, E); None where none lacks any."""
+
+        def find() -> Tensor | None:
+            absent = graph.absent(self.modalities)
+            return None if absent is None else absent[:, graph.edges(self.edge_types).src]
+
+        return graph.cached(("lacking", self.modalities, self.edge_types), find)
+
+    def _count_lacking(self, graph: GraphTensors) -> int:
+        """Number of pairs of an edge and a modality in the attention loss (7)."""
+        attentive = any(conv.has_modal_attention for conv in self._layers())
+        if not self.att_loss_weight or not attentive:
+            return 0
+
+        def count() -> int:
+            lacking = self._lacking(graph)
+            return 0 if lacking is None else int(lacking.sum())
+
+        return graph.cached(("number lacking", self.modalities, self.edge_types), count)
+
+    def _layers(self) -> Iterable[HGNNIMAConv]:
+        return cast("Iterable[HGNNIMAConv]", self.convs)

@@ -15,6 +15,8 @@ from skmmg.models._base import ModelSpec, check_heads
 from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION, fuse
 from skmmg.nn import GraphTensors, HGNNIMAConv
 from skmmg.nn._dropout import dropout
+from skmmg.nn._edges import EdgeStructure
+from skmmg.nn._field import ReceptiveField
 
 EdgeType = tuple[str, str, str]
 
@@ -146,7 +148,7 @@ class HGTBackbone(nn.Module):
     ) -> None:
         super().__init__()
         self.out_channels, self.dropout = channels, dropout
-        self.edge_types = tuple(edge_types)
+        self.edge_types, self.num_layers = tuple(edge_types), num_layers
         self.convs = nn.ModuleList(
             HGNNIMAConv(
                 channels,
@@ -163,8 +165,16 @@ class HGTBackbone(nn.Module):
     def forward(self, x_dict: Mapping[str, Tensor], graph: GraphTensors) -> dict[str, Tensor]:
         """New states of all node types."""
         edges = graph.edges(self.edge_types)
-        h = torch.cat(list(x_dict.values())).unsqueeze(0)
-        for conv in cast("Iterable[HGNNIMAConv]", self.convs):
+        h = self._run(torch.cat(list(x_dict.values())), (edges,) * self.num_layers)
+        return {t: h[part] for t, part in edges.node_slices.items()}
+
+    def run_field(self, h: Tensor, field: ReceptiveField) -> Tensor:
+        """New states of the target nodes, from those of all nodes that they see."""
+        return self._run(h, field.layers)[field.target]
+
+    def _run(self, h: Tensor, layers: Iterable[EdgeStructure]) -> Tensor:
+        h = h.unsqueeze(0)
+        for conv, edges in zip(cast("Iterable[HGNNIMAConv]", self.convs), layers, strict=True):
             h, _ = conv.propagate(h, edges)
             h = dropout(h, self.dropout, self.training)
-        return {t: h[0, part] for t, part in edges.node_slices.items()}
+        return h[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -28,6 +29,9 @@ class EdgeStructure:
     row* numbers (relation, source node) pairs, because an operator transforms the sources of each
     relation by a matrix of its own before it gathers them.
 
+    A layer takes the states of all nodes and gives new ones for all of them; after `into` it takes
+    those that are seen and gives those that are wanted.
+
     Parameters
     ----------
     edge_index_dict : mapping of (str, str, str) to Tensor of shape (2, n_edges)
@@ -43,14 +47,19 @@ class EdgeStructure:
 
     Attributes
     ----------
-    node_slices : dict of str to slice
-        Where the nodes of a type stand in the common numbering.
+    num_nodes, num_out : int
+        Number of nodes whose states go in, and of nodes whose states come out.
+    node_slices, out_slices : dict of str to slice
+        Where the nodes of a type stand in the common numbering of what goes in, and what comes out.
+    kept : Tensor of shape (num_out,) or None
+        Where the nodes that come out stand among those that go in; None where they are the same.
     row_slices : list of slice
         Where the sources of a relation stand among the source rows.
     dst, src, row, relation : Tensor of shape (n_edges,)
         Destination, source, source row and relation of every edge, in sorted order.
     order : Tensor of shape (n_edges,)
-        Position of every sorted edge in the concatenation of the relations' edges.
+        Position of every sorted edge in the concatenation of the edges of the relations, all of
+        them, of the whole graph.
     """
 
     def __init__(
@@ -61,13 +70,12 @@ class EdgeStructure:
         device: torch.device | None = None,
     ) -> None:
         self.edge_types = tuple(edge_types)
-        self.node_slices = stack_slices(num_nodes)
-        sources = {i: num_nodes[src] for i, (src, _, _) in enumerate(self.edge_types)}
-        self.row_slices = list(stack_slices(sources).values())
-        self.num_nodes = sum(num_nodes.values())
+        self.node_slices = self.out_slices = stack_slices(num_nodes)
+        self.row_slices = self._stack_sources()
+        self.num_nodes = self.num_out = sum(num_nodes.values())
+        self.kept: Tensor | None = None
         if device is None and edge_index_dict:
             device = next(iter(edge_index_dict.values())).device
-        self.num_rows = self.row_slices[-1].stop if self.row_slices else 0
         present = {e: edge_index_dict[e] for e in self.edge_types if e in edge_index_dict}
         empty = torch.zeros(2, 0, dtype=torch.long, device=device)
         parts = [present.get(e, empty) for e in self.edge_types]
@@ -84,10 +92,58 @@ class EdgeStructure:
         self.order = torch.argsort(dst * len(parts) + relation, stable=True)
         self.dst, self.src = dst[self.order], src[self.order]
         self.row, self.relation = row[self.order], relation[self.order]
-        self.num_edges = len(self.order)
+        self._finish()
+
+    def _stack_sources(self) -> list[slice]:
+        parts = [self.node_slices[src] for src, _, _ in self.edge_types]
+        sizes = {i: part.stop - part.start for i, part in enumerate(parts)}
+        return list(stack_slices(sizes).values())
+
+    def _finish(self) -> None:
+        """What follows from the sorted edges; the arrays for products are made when asked for."""
+        self.num_edges = len(self.dst)
+        self.num_rows = self.row_slices[-1].stop if self.row_slices else 0
         self._blocks: dict[int, _Blocks] = {}
         self._segments: dict[tuple[str, int], Segments] = {}
-        self._indptr = _indptr(self.dst, self.num_nodes)
+        self._indptr = _indptr(self.dst, self.num_out)
+
+    def into(self, wanted: Tensor) -> tuple[EdgeStructure, Tensor]:
+        """The edges into some of the nodes, for a layer that gives the states of these alone.
+
+        Parameters
+        ----------
+        wanted : Tensor of shape (num_out,), dtype bool
+            The nodes whose states are to come out; of a structure with all nodes.
+
+        Returns
+        -------
+        EdgeStructure
+            The edges into the nodes that are wanted, between them and their sources.
+        Tensor of shape (num_nodes,), dtype bool
+            The nodes that are seen, those wanted and the sources of the edges into them.
+        """
+        used = wanted[self.dst]
+        seen = wanted.clone()
+        seen[self.src[used]] = True
+        if bool(wanted.all()):
+            return self, seen
+        part = copy.copy(self)
+        part.node_slices = _slices_of(seen, self.node_slices)
+        part.out_slices = _slices_of(wanted, self.node_slices)
+        part.row_slices = part._stack_sources()
+        position = seen.cumsum(0) - 1
+        part.kept = position[wanted]
+        part.num_nodes, part.num_out = int(seen.sum()), len(part.kept)
+        part.dst = (wanted.cumsum(0) - 1)[self.dst[used]]
+        part.src, part.relation = position[self.src[used]], self.relation[used]
+        starts = [
+            rows.start - part.node_slices[edge_type[0]].start
+            for rows, edge_type in zip(part.row_slices, self.edge_types, strict=True)
+        ]
+        part.row = part.src + part.src.new_tensor(starts)[part.relation]
+        part.order = self.order[used]
+        part._finish()
+        return part, seen
 
     def segments(self, scope: str, copies: int = 1) -> Segments:
         """Edges into one node (`scope="node"`), or into one node by one relation.
@@ -128,7 +184,7 @@ class _Blocks:
     """Index arrays (int32 where they fit) of a block-diagonal matrix and of its transpose."""
 
     def __init__(self, edges: EdgeStructure, copies: int) -> None:
-        n_nodes, n_rows, n_edges = edges.num_nodes, edges.num_rows, edges.num_edges
+        n_nodes, n_rows, n_edges = edges.num_out, edges.num_rows, edges.num_edges
         largest = copies * max(n_nodes, n_rows, n_edges)
         dtype = torch.int32 if largest < torch.iinfo(torch.int32).max else torch.int64
         by_row = torch.argsort(edges.row, stable=True)
@@ -153,6 +209,11 @@ def stack_slices(sizes: Mapping[K, int]) -> dict[K, slice]:
         out[key] = slice(start, start + size)
         start += size
     return out
+
+
+def _slices_of(mask: Tensor, slices: Mapping[str, slice]) -> dict[str, slice]:
+    """The slices of what a mask leaves of every slice."""
+    return stack_slices({name: int(mask[part].sum()) for name, part in slices.items()})
 
 
 def _indptr(index: Tensor, size: int) -> Tensor:

@@ -247,20 +247,54 @@ class HGNNIMAConv(nn.Module):
         states = [x_dict[t].unsqueeze(0) if flat else x_dict[t] for t in self.node_types]
         num_nodes = {t: h.shape[1] for t, h in zip(self.node_types, states, strict=True)}
         edges = EdgeStructure(edge_index_dict, num_nodes, self.edge_types, states[0].device)
-        h, attention = self.propagate(torch.cat(states, 1), edges)
+        stacked = torch.cat(states, 1)
+        h, _ = self.propagate(stacked, edges)
         out = {t: h[:, part] for t, part in edges.node_slices.items()}
         if flat:
             out = {t: part[0] for t, part in out.items()}
-        return (out, attention.by_relation(edges)) if return_attention else out
+        if not return_attention:
+            return out
+        return out, self.attention(stacked, edges).by_relation(edges)
 
-    def propagate(self, h: Tensor, edges: EdgeStructure) -> tuple[Tensor, EdgeAttention]:
-        """Run the layer on the stacked states (num_modalities, n_nodes of all types, channels)."""
-        query = self._typed(self.q_lin, h, edges)  # (h, M, N, dk)
-        key = self._typed(self.k_lin, h, edges)
+    def propagate(
+        self, h: Tensor, edges: EdgeStructure, lacking: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run the layer on stacked states.
+
+        Parameters
+        ----------
+        h : Tensor of shape (num_modalities, edges.num_nodes, channels)
+            States of the nodes that go in, type after type.
+        edges : EdgeStructure
+            Edges, and the nodes whose states come out.
+        lacking : Tensor of shape (num_modalities, n_edges), dtype bool, or None
+            Modalities that the source of an edge lacks.
+
+        Returns
+        -------
+        Tensor of shape (num_modalities, edges.num_out, channels)
+            New states.
+        Tensor or None
+            With `lacking`: the inter-modal attention paid to it, summed, mean over the heads.
+            None where there is no inter-modal attention.
+        """
+        kept = h if edges.kept is None else h[:, edges.kept]
+        query, key = self._query_and_key(h, kept, edges)
+        value = self._typed(self.v_lin, h, edges.node_slices)
         attention = self.attend(query, key, edges)
-        value = self._typed(self.v_lin, h, edges)
         u = self._aggregate(attention.weight, value, edges)  # (M, N, d)
-        return self._update(h, u, edges), attention
+        return self._update(kept, u, edges), _paid(attention.lam, lacking)
+
+    def attention(self, h: Tensor, edges: EdgeStructure) -> EdgeAttention:
+        """Attention of all edges, from the stacked states."""
+        kept = h if edges.kept is None else h[:, edges.kept]
+        return self.attend(*self._query_and_key(h, kept, edges), edges)
+
+    def _query_and_key(
+        self, h: Tensor, kept: Tensor, edges: EdgeStructure
+    ) -> tuple[Tensor, Tensor]:
+        query = self._typed(self.q_lin, kept, edges.out_slices)  # (h, M, N, dk)
+        return query, self._typed(self.k_lin, h, edges.node_slices)
 
     # ------------------------------------------------------------------ scores and weights
     def attend(self, query: Tensor, key: Tensor, edges: EdgeStructure) -> EdgeAttention:
@@ -355,7 +389,8 @@ class HGNNIMAConv(nn.Module):
     # ------------------------------------------------------------------ aggregation and update
     def _aggregate(self, weight: Tensor, value: Tensor, edges: EdgeStructure) -> Tensor:
         """Equation 10: (M, N, d)."""
-        heads, n_modalities, n_nodes, width = value.shape
+        heads, n_modalities, _, width = value.shape
+        n_nodes = edges.num_out
         w_msg: Tensor = self.w_msg
         if self.attention_scope == "relation":
             into = [e[2] for e in self.edge_types]
@@ -376,7 +411,7 @@ class HGNNIMAConv(nn.Module):
         if self.activation is not None:
             u = F.gelu(u) if self.activation == "gelu" else u.sigmoid()
         out = []
-        for node_type, part in edges.node_slices.items():
+        for node_type, part in edges.out_slices.items():
             new = self.a_lin[node_type](u[:, part])
             new = drop(new, self.dropout, self.training)
             if self.skip is None:
@@ -387,9 +422,9 @@ class HGNNIMAConv(nn.Module):
             out.append(new if self.norm is None else self.norm[node_type](new))
         return torch.cat(out, 1)
 
-    def _typed(self, linears: ByType[nn.Linear], h: Tensor, edges: EdgeStructure) -> Tensor:
+    def _typed(self, linears: ByType[nn.Linear], h: Tensor, slices: Mapping[str, slice]) -> Tensor:
         """A Linear per node type, split into heads: (M, N, d) -> (h, M, N, dk)."""
-        parts = [linears[t](h[:, part]) for t, part in edges.node_slices.items()]
+        parts = [linears[t](h[:, part]) for t, part in slices.items()]
         out = torch.cat(parts, 1).unflatten(2, (self.heads, -1))
         return out.permute(2, 0, 1, 3).contiguous()
 
@@ -454,6 +489,13 @@ def _fold(x: Tensor, weight: Tensor, edges: EdgeStructure) -> Tensor:
         for i, edge_type in enumerate(edges.edge_types)
     ]
     return torch.cat(parts, 2) if parts else x[:, :, :0]
+
+
+def _paid(lam: Tensor | None, lacking: Tensor | None) -> Tensor | None:
+    if lam is None or lacking is None:
+        return None
+    per_source = lam if lam.dim() == 3 else lam.mean(2)
+    return (per_source.mean(0) * lacking).sum()
 
 
 def _log(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from skmmg.nn._edges import EdgeStructure, EdgeType
+from skmmg.nn._edges import EdgeStructure, EdgeType, stack_slices
 from skmmg.nn._sparse import SparseMatrix
 
 Features = Tensor | SparseMatrix
@@ -70,7 +70,13 @@ class GraphTensors:
     labels: Tensor | None = None
     _cache: dict[str, dict[object, object]] = field(default_factory=_empty_cache, repr=False)
 
-    def cached(self, key: object, make: Callable[[], T], of: str = "features") -> T:
+    def cached(
+        self,
+        key: object,
+        make: Callable[[], T],
+        of: str = "features",
+        keep: int | None = None,
+    ) -> T:
         """What `make` gives, made once for this graph.
 
         Parameters
@@ -83,6 +89,9 @@ class GraphTensors:
             What of the graph it depends on. What depends on edges alone is shared with the graph
             with shuffled features, what depends on edges and features with the graph with other
             labels.
+        keep : int or None, default=None
+            Number of things to keep whose keys are tuples with this key's first entry; those that
+            were asked for last stay. None: no limit.
 
         Returns
         -------
@@ -90,9 +99,15 @@ class GraphTensors:
             The thing.
         """
         kept = self._cache[of]
-        if key not in kept:
-            kept[key] = make()
-        return kept[key]  # type: ignore[return-value]
+        if keep is None:
+            if key not in kept:
+                kept[key] = make()
+            return kept[key]  # type: ignore[return-value]
+        thing = kept[key] if key in kept else make()
+        kept.pop(key, None)
+        kept[key] = thing
+        _forget(kept, key, keep)
+        return thing  # type: ignore[return-value]
 
     def edges(self, edge_types: Sequence[EdgeType]) -> EdgeStructure:
         """The edges of these relations in one structure, made once."""
@@ -106,6 +121,38 @@ class GraphTensors:
     def absent(self, modalities: Sequence[str]) -> Tensor | None:
         """Which nodes of all types lack which modality (n_modalities, n_nodes); None if none do."""
         return self.cached(("absent", *modalities), lambda: self._find_absent(modalities))
+
+    def induced(self, mask: Tensor) -> GraphTensors:
+        """The graph of some nodes and the edges among them, without labels; rows keep their order.
+
+        `mask` is over the nodes of all types, (n_nodes,).
+        """
+        parts = {
+            t: mask[part].nonzero().squeeze(1) for t, part in stack_slices(self.num_nodes).items()
+        }
+        edge_index, edge_weight = {}, {}
+        for edge_type in self.edge_index:
+            edge_index[edge_type], used = self._induced_edges(edge_type, mask)
+            if edge_type in self.edge_weight:
+                edge_weight[edge_type] = self.edge_weight[edge_type][used]
+        return GraphTensors(
+            x={t: {m: _take(x, parts[t]) for m, x in xs.items()} for t, xs in self.x.items()},
+            num_nodes={t: len(rows) for t, rows in parts.items()},
+            edge_index=edge_index,
+            missing={
+                t: {m: rows[parts[t]] for m, rows in missing.items()}
+                for t, missing in self.missing.items()
+            },
+            edge_weight=edge_weight,
+            device=self.device,
+        )
+
+    def _induced_edges(self, edge_type: EdgeType, mask: Tensor) -> tuple[Tensor, Tensor]:
+        slices, index = stack_slices(self.num_nodes), self.edge_index[edge_type]
+        inside = [mask[slices[t]] for t in (edge_type[0], edge_type[2])]
+        used = inside[0][index[0]] & inside[1][index[1]]
+        ends = [(m.cumsum(0) - 1)[i[used]] for m, i in zip(inside, index, strict=True)]
+        return torch.stack(ends), used
 
     def with_labels(self, labels: Tensor) -> GraphTensors:
         """The same graph, showing these labels of its target nodes, -1 for those unknown."""
@@ -148,6 +195,18 @@ class GraphTensors:
             ("neighbor_mean", name, dtype),
             lambda: _neighbor_mean(edges, receivers, givers, dtype),
         )
+
+
+def _take(x: Features, rows: Tensor) -> Features:
+    return x.take(rows) if isinstance(x, SparseMatrix) else x[rows]
+
+
+def _forget(kept: dict[object, object], key: object, keep: int) -> None:
+    """Drop the oldest things of the kind of `key`, all but `keep`."""
+    kind = key[0] if isinstance(key, tuple) else key
+    alike = [k for k in kept if isinstance(k, tuple) and k[0] == kind]
+    for old in alike[: max(0, len(alike) - keep)]:
+        kept.pop(old, None)
 
 
 def _neighbor_mean(

@@ -87,6 +87,11 @@ class ModalityEncoder(nn.Module):
         else:
             self.placeholder = nn.Parameter(torch.zeros(n_vectors, len(node_types), channels))
 
+    @property
+    def hops(self) -> int:
+        """How far away a state is looked for that completes a node."""
+        return {"mean_neighbors": _HOPS, "copy": 1}.get(self.missing, 0)
+
     def forward(self, graph: GraphTensors) -> Tensor:
         """States (n_modalities, n_nodes of all types, channels), types in the graph's order."""
         h = torch.stack([self._encode(m, graph) for m in self.modalities])

@@ -31,7 +31,10 @@ _BLOCK = 1 << 18
 
 
 def edge_dot(query: Tensor, table: Tensor, edges: EdgeStructure) -> Tensor:
-    """Dot product of an edge's destination and source row: (B, N, c), (B, rows, c) -> (B, E)."""
+    """Dot product of an edge's destination and source row: (B, N, c), (B, rows, c) -> (B, E).
+
+    N is the number of nodes that edges end in, `edges.num_out`.
+    """
     return _EdgeDot.apply(query, table, edges)
 
 
@@ -92,6 +95,19 @@ class SparseMatrix:
 
     def __matmul__(self, dense: Tensor) -> Tensor:
         return _SparseMatmul.apply(dense, self.matrix, self.transposed)
+
+    def take(self, rows: Tensor) -> SparseMatrix:
+        """The matrix of these rows."""
+        crow, col, values = (
+            f() for f in (self.matrix.crow_indices, self.matrix.col_indices, self.matrix.values)
+        )
+        counts = crow.diff()[rows]
+        new_crow = torch.cat([crow.new_zeros(1), counts.cumsum(0).to(crow.dtype)])
+        shift = (crow[:-1][rows] - new_crow[:-1]).long()
+        stored = torch.arange(int(new_crow[-1]), device=col.device)
+        stored += shift.repeat_interleave(counts.long())
+        shape = (len(rows), self.shape[1])
+        return SparseMatrix(_csr(new_crow, col[stored], values[stored], shape))
 
     def dropout(self, p: float) -> SparseMatrix:
         """A copy with each stored value zeroed with probability `p`, the others scaled up."""
@@ -159,7 +175,7 @@ class _EdgeSum(torch.autograd.Function):
         ctx.save_for_backward(weight, table)
         ctx.edges, ctx.transpose = edges, transpose
         n_copies, _, width = table.shape
-        n_out = edges.num_rows if transpose else edges.num_nodes
+        n_out = edges.num_rows if transpose else edges.num_out
         out = table.new_empty(n_copies, n_out, width)
         step = _copies_per_block(n_copies, edges.num_edges)
         for start in range(0, n_copies, step):

@@ -33,8 +33,9 @@ class Infomax(nn.Module):
 
     def forward(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
         """Scores (n_samples, 2) of the shuffled and of the true embeddings."""
-        true = self.module(graph, ids).embedding
-        shuffled = self.module(graph.shuffled(), ids).embedding
+        infer = getattr(self.module, "infer", self.module)
+        true = infer(graph, ids).embedding
+        shuffled = infer(graph.shuffled(), ids).embedding
         summary = self.weight @ true.mean(0).sigmoid()
         return ModelOutput(torch.stack([shuffled @ summary, true @ summary], 1), true)
 
