@@ -11,12 +11,14 @@ from skmmg.models._base import ModelOutput, ModelSpec
 from skmmg.models.gcn import GCN
 from skmmg.models.hgnn_ima import HGNNIMA
 from skmmg.models.hgt import HGT
+from skmmg.models.mhgat import MHGAT
 from skmmg.models.mlp import MLP
 from skmmg.models.mm_gcn import MMGCN
 
 MODELS: dict[str, type[ModelSpec]] = {
     "hgnn_ima": HGNNIMA,
     "hgt": HGT,
+    "mhgat": MHGAT,
     "mlp": MLP,
     "mm_gcn": MMGCN,
     "gcn": GCN,
@@ -26,6 +28,7 @@ __all__ = [
     "GCN",
     "HGNNIMA",
     "HGT",
+    "MHGAT",
     "MLP",
     "MMGCN",
     "MODELS",

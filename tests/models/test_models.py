@@ -14,7 +14,18 @@ from torch import nn
 
 from skmmg import MultiModalGraph, MultiModalGraphClassifier, list_models
 from skmmg.datasets import make_multimodal_graph
-from skmmg.models import GCN, HGNNIMA, HGT, MLP, MMGCN, MODELS, ModelOutput, ModelSpec, get_model
+from skmmg.models import (
+    GCN,
+    HGNNIMA,
+    HGT,
+    MHGAT,
+    MLP,
+    MMGCN,
+    MODELS,
+    ModelOutput,
+    ModelSpec,
+    get_model,
+)
 from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION
 from skmmg.nn import GraphTensors
 from skmmg.training import ClassificationLoss, column_statistics, graph_tensors
@@ -78,7 +89,8 @@ def to_tensors(graph: MultiModalGraph, dtype: torch.dtype = torch.float64) -> Gr
 def small(model: str | type[ModelSpec], **params: Any) -> ModelSpec:
     """A narrow model without dropout."""
     spec = MODELS[model] if isinstance(model, str) else model
-    sizes = {"hidden_channels": CHANNELS, "heads": HEADS, "dropout": 0.0, "input_dropout": 0.0}
+    sizes = {"hidden_channels": CHANNELS, "heads": HEADS}
+    sizes |= dict.fromkeys(("dropout", "input_dropout", "att_dropout", "out_dropout"), 0.0)
     known = spec().get_params(deep=False)
     return spec(**{**{k: v for k, v in sizes.items() if k in known}, **params})
 
@@ -121,7 +133,7 @@ def test_twenty_labelled_nodes_are_learnt_by_heart(model: str) -> None:
 
 @pytest.mark.parametrize(
     ("model", "fusion"),
-    [("hgnn_ima", None), *(pair for pair in WITH_FUSION if pair[0] != "mlp")],
+    [("hgnn_ima", None), ("mhgat", None), *(pair for pair in WITH_FUSION if pair[0] != "mlp")],
 )
 def test_a_graph_model_beats_the_mlp_where_the_label_is_two_hops_away(
     model: str, fusion: str | None
@@ -215,6 +227,8 @@ def permute_nodes(graph: MultiModalGraph) -> tuple[MultiModalGraph, dict[str, np
         MLP(),
         MMGCN(),
         GCN(),
+        MHGAT(mask_empty=False),
+        MHGAT(aggr="sum"),
     ],
     ids=repr,
 )
@@ -230,7 +244,7 @@ def test_renumbering_nodes_and_edges_renumbers_the_output(spec: ModelSpec, missi
 
 
 @pytest.mark.parametrize("missing", ["copy", "zero", "mean_neighbors"])
-@pytest.mark.parametrize(("model", "fusion"), [("hgnn_ima", None), *WITH_FUSION])
+@pytest.mark.parametrize(("model", "fusion"), [("hgnn_ima", None), ("mhgat", None), *WITH_FUSION])
 def test_reordering_the_modalities_changes_nothing(
     model: str, fusion: str | None, missing: str
 ) -> None:
@@ -324,7 +338,9 @@ def assert_every_parameter_counts(grads: dict[str, torch.Tensor]) -> None:
 
 
 @pytest.mark.parametrize("missing", ["copy", "zero", "mean_neighbors", "learned"])
-@pytest.mark.parametrize(("model", "fusion"), [("hgnn_ima", None), ("mm_gcn", None), *WITH_FUSION])
+@pytest.mark.parametrize(
+    ("model", "fusion"), [("hgnn_ima", None), ("mm_gcn", None), ("mhgat", None), *WITH_FUSION]
+)
 def test_gradients_reach_every_parameter(model: str, fusion: str | None, missing: str) -> None:
     grads = gradients(small(model), make_single_type_graph(), fusion=fusion, missing=missing)
 
