@@ -8,12 +8,14 @@ from typing import Any
 import pandas as pd
 
 from skmmg.models._base import ModelOutput, ModelSpec
+from skmmg.models.gat import GAT
 from skmmg.models.gcn import GCN
 from skmmg.models.hgnn_ima import HGNNIMA
 from skmmg.models.hgt import HGT
 from skmmg.models.mhgat import MHGAT
 from skmmg.models.mlp import MLP
 from skmmg.models.mm_gcn import MMGCN
+from skmmg.models.sage import SAGE
 
 MODELS: dict[str, type[ModelSpec]] = {
     "hgnn_ima": HGNNIMA,
@@ -22,9 +24,12 @@ MODELS: dict[str, type[ModelSpec]] = {
     "mlp": MLP,
     "mm_gcn": MMGCN,
     "gcn": GCN,
+    "gat": GAT,
+    "sage": SAGE,
 }
 
 __all__ = [
+    "GAT",
     "GCN",
     "HGNNIMA",
     "HGT",
@@ -32,6 +37,7 @@ __all__ = [
     "MLP",
     "MMGCN",
     "MODELS",
+    "SAGE",
     "ModelOutput",
     "ModelSpec",
     "get_model",

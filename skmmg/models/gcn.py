@@ -15,7 +15,12 @@ from skmmg.models._base import ModelSpec
 from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION, fuse
 from skmmg.nn import GraphTensors, SparseMatrix
 from skmmg.nn._dropout import dropout
-from skmmg.nn._homogeneous import MERGE, merge_relations, normalized_adjacency
+from skmmg.nn._homogeneous import (
+    MERGE,
+    merge_relations,
+    normalized_adjacency,
+    split_by_type,
+)
 
 EdgeType = tuple[str, str, str]
 
@@ -158,8 +163,7 @@ class GCNBackbone(nn.Module):
         for conv in cast("Iterable[nn.Linear]", self.convs):
             h = (matrix @ (h @ conv.weight.t()) + conv.bias).relu()  # (N, d)
             h = dropout(h, self.dropout, self.training)
-        sizes = [len(x) for x in x_dict.values()]
-        return dict(zip(x_dict, torch.split(h, sizes), strict=True))
+        return split_by_type(h, x_dict)
 
     def _matrix(self, graph: GraphTensors, dtype: torch.dtype) -> SparseMatrix:
         merged = merge_relations(graph, self.edge_types, self.merge, dtype)

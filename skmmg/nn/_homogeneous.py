@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from skmmg.nn._edges import EdgeType
+from skmmg.nn._edges import EdgeStructure, EdgeType
 from skmmg.nn._inputs import GraphTensors
 from skmmg.nn._sparse import SparseMatrix
 
@@ -33,6 +33,40 @@ class HomogeneousGraph:
     src: Tensor
     weight: Tensor
     num_nodes: int
+
+    def with_self_loops(self) -> HomogeneousGraph:
+        """The graph with one more edge of weight 1 from every node to itself.
+
+        An edge from a node to itself that is there stays beside it: a fitted row is linked from
+        itself and a new row like it from that row, so that with a loop on top both get the same.
+        """
+        nodes = torch.arange(self.num_nodes, device=self.dst.device)
+        dst, src = torch.cat([self.dst, nodes]), torch.cat([self.src, nodes])
+        weight = torch.cat([self.weight, self.weight.new_ones(self.num_nodes)])
+        order = torch.argsort(dst * self.num_nodes + src, stable=True)
+        return HomogeneousGraph(dst[order], src[order], weight[order], self.num_nodes)
+
+    def structure(self) -> EdgeStructure:
+        """The edges, in the same order, as `edge_dot` and `edge_sum` take them."""
+        relation = ("node", "to", "node")
+        index = torch.stack([self.src, self.dst])
+        return EdgeStructure({relation: index}, {"node": self.num_nodes}, [relation])
+
+    def offsets(self) -> Tensor:
+        """First edge into every node, and the number of edges, (n_nodes + 1,)."""
+        nodes = torch.arange(self.num_nodes + 1, device=self.dst.device)
+        return torch.searchsorted(self.dst, nodes)
+
+    def matrix(self, *, normalize: bool = False) -> SparseMatrix:
+        """The weights (n_nodes, n_nodes) in rows of destinations; rows of sum 1 or of zeros."""
+        crow, values = self.offsets(), self.weight
+        if normalize:
+            total = torch.segment_reduce(values, "sum", offsets=crow, unsafe=True)
+            values = values / total[self.dst]
+        shape = (self.num_nodes, self.num_nodes)
+        return SparseMatrix(
+            torch.sparse_csr_tensor(crow, self.src, values, shape, check_invariants=False)
+        )
 
 
 def merge_relations(
@@ -139,22 +173,21 @@ def normalized_adjacency(
         dst, src = torch.cat([dst, nodes]), torch.cat([src, nodes])
         weight = torch.cat([weight, weight.new_full((num_nodes,), self_loop)])
     order = torch.argsort(dst * num_nodes + src, stable=True)
-    dst, src, weight = dst[order], src[order], weight[order]
-    offsets = torch.searchsorted(dst, torch.arange(num_nodes + 1, device=dst.device))
-    scale = inverse_root(torch.segment_reduce(weight, "sum", offsets=offsets, unsafe=True))
-    return sparse_matrix(dst, src, scale[dst] * weight * scale[src], (num_nodes, num_nodes))
+    graph = HomogeneousGraph(dst[order], src[order], weight[order], num_nodes)
+    degree = torch.segment_reduce(graph.weight, "sum", offsets=graph.offsets(), unsafe=True)
+    scale = inverse_root(degree)
+    return replace(graph, weight=scale[graph.dst] * graph.weight * scale[graph.src]).matrix()
+
+
+def split_by_type(h: Tensor, x_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """States of all nodes as states of every node type, in the order of `x_dict`."""
+    parts = torch.split(h, [len(x) for x in x_dict.values()])
+    return dict(zip(x_dict, parts, strict=True))
 
 
 def inverse_root(degree: Tensor) -> Tensor:
     """One over the square root, and 0 for a degree of 0."""
     return torch.where(degree > 0, degree, 1.0).rsqrt() * (degree > 0)
-
-
-def sparse_matrix(row: Tensor, col: Tensor, values: Tensor, shape: tuple[int, int]) -> SparseMatrix:
-    """Matrix with these entries, which are sorted by row; those of one cell add up."""
-    crow = torch.searchsorted(row, torch.arange(shape[0] + 1, device=row.device))
-    matrix = torch.sparse_csr_tensor(crow, col, values, shape, check_invariants=False)
-    return SparseMatrix(matrix)
 
 
 def _merge(

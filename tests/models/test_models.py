@@ -15,6 +15,7 @@ from torch import nn
 from skmmg import MultiModalGraph, MultiModalGraphClassifier, list_models
 from skmmg.datasets import make_multimodal_graph
 from skmmg.models import (
+    GAT,
     GCN,
     HGNNIMA,
     HGT,
@@ -22,6 +23,7 @@ from skmmg.models import (
     MLP,
     MMGCN,
     MODELS,
+    SAGE,
     ModelOutput,
     ModelSpec,
     get_model,
@@ -48,7 +50,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "-Latt": {"att_loss_weight": 0.0},
     "-Lind": {"unimodal_loss": False},
 }
-WITH_FUSION = list(itertools.product(["hgt", "mlp", "gcn"], ["early", "late"]))
+WITH_FUSION = list(itertools.product(["hgt", "mlp", "gcn", "gat", "sage"], ["early", "late"]))
 PRESETS = ("skmmg", "paper", "released")
 
 
@@ -229,6 +231,10 @@ def permute_nodes(graph: MultiModalGraph) -> tuple[MultiModalGraph, dict[str, np
         GCN(),
         MHGAT(mask_empty=False),
         MHGAT(aggr="sum"),
+        GAT(),
+        GAT(attention="v2"),
+        SAGE(),
+        SAGE(aggr="max"),
     ],
     ids=repr,
 )
@@ -306,6 +312,8 @@ def test_the_number_of_parameters_is_as_the_formula_says(num_layers: int) -> Non
         ("mlp", "early"): num_layers * (d + 1) * d + head,
         ("mlp", "late"): n_modalities * num_layers * (d + 1) * d + scorer + head,
         ("gcn", "early"): num_layers * (d + 1) * d + head,
+        ("gat", "early"): num_layers * (d + 3) * d + head,
+        ("sage", "early"): num_layers * (2 * d + 1) * d + head,
     }
 
     counted = {

@@ -1,0 +1,180 @@
+"""GraphSAGE: a node's own state and an aggregate of its neighbours', early or late fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from skmmg._sklearn import Interval, StrOptions
+from skmmg.graph import Schema
+from skmmg.models._base import ModelSpec
+from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION, fuse
+from skmmg.nn import GraphTensors
+from skmmg.nn._dropout import dropout
+from skmmg.nn._homogeneous import MERGE, merge_relations, split_by_type
+from skmmg.nn._sage_conv import AGGR, Neighborhood, SAGEConv
+
+EdgeType = tuple[str, str, str]
+
+
+class SAGE(ModelSpec):
+    r"""GraphSAGE on one graph of all relations.
+
+    .. math::
+
+        h_i \leftarrow \frac{u_i}{\|u_i\|_2}, \qquad
+        u_i = \mathrm{ReLU}\bigl(W [h_i \,\|\, \mathrm{AGG}_{j \in N(i)} h_j] + b\bigr)
+
+    where AGG is the weighted mean or sum of the neighbours' states, or the max-pool
+    :math:`\max_j \mathrm{ReLU}(W_p h_j + b_p)`, element by element.
+
+    Parameters
+    ----------
+    hidden_channels : int, default=64
+        Width of the states.
+    num_layers : int, default=2
+        Number of layers; 0 leaves the projection and the classifier.
+    dropout : float, default=0.6
+        Dropout after each layer, in [0, 1).
+    input_dropout : float, default=0.5
+        Dropout of the features, in [0, 1).
+    aggr : {"mean", "sum", "max"}, default="mean"
+        AGG; "max" takes no weights of edges.
+    normalize : bool, default=True
+        Whether states get length 1 after each layer.
+    merge : {"union", "mean"}, default="union"
+        How the relations become one graph. "union": an edge is there if any relation has it, with
+        the largest of its weights. "mean": mean of the adjacency matrices of the relations
+        between two node types, in each of which parallel edges add up; the same for
+        ``aggr="max"``.
+    early_fusion : {"concat", "mean", "sum"}, default="concat"
+        How ``fusion="early"`` merges the modalities of a node.
+    late_fusion : {"attention", "mean", "concat", "logits"}, default="attention"
+        How ``fusion="late"`` merges the networks of the modalities.
+
+    Notes
+    -----
+    Fusion modes: "early" (default), "late". On rows the graph is made of the modalities' neighbour
+    graphs, on a view of all relations; node types differ in their projections alone.
+
+    Changed against the paper: features are projected to `hidden_channels` first; edges may have
+    weights, at least 0; all neighbours take part, where the paper samples 25 and 10 of them in its
+    2 layers; a map has a bias. Left out: the LSTM aggregator, whose result depends on the order of
+    the neighbours, and the loss without labels. The paper trains 2 layers with Adam.
+
+    References
+    ----------
+    Hamilton, Ying, Leskovec, Inductive representation learning on large graphs, NeurIPS 2017,
+    algorithm 1 and equation 3. arXiv:1706.02216
+
+    Examples
+    --------
+    >>> from skmmg import MultiModalGraphClassifier
+    >>> from skmmg.models import SAGE
+    >>> clf = MultiModalGraphClassifier(SAGE(aggr="max"), fusion="late")
+    """
+
+    name: ClassVar[str] = "sage"
+    paper: ClassVar[str] = (
+        "Inductive representation learning on large graphs, NeurIPS 2017, arXiv:1706.02216"
+    )
+    fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
+        "num_layers": [Interval(Integral, 0, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "input_dropout": [Interval(Real, 0, 1, closed="left")],
+        "aggr": [StrOptions(set(AGGR))],
+        "normalize": ["boolean"],
+        "merge": [StrOptions(set(MERGE))],
+        "early_fusion": [StrOptions(set(EARLY_FUSION))],
+        "late_fusion": [StrOptions(set(LATE_FUSION))],
+    }
+
+    def __init__(
+        self,
+        hidden_channels: int = 64,
+        num_layers: int = 2,
+        dropout: float = 0.6,
+        input_dropout: float = 0.5,
+        aggr: str = "mean",
+        normalize: bool = True,
+        merge: str = "union",
+        early_fusion: str = "concat",
+        late_fusion: str = "attention",
+    ) -> None:
+        self.hidden_channels = hidden_channels
+        self.num_layers = num_layers
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.aggr = aggr
+        self.normalize = normalize
+        self.merge = merge
+        self.early_fusion = early_fusion
+        self.late_fusion = late_fusion
+
+    @property
+    def uses_edge_weight(self) -> bool:  # type: ignore[override]
+        """Whether weights of edges change what it computes: a maximum does not see them."""
+        return self.aggr != "max"
+
+    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
+        return fuse(
+            lambda channels: SAGEBackbone(
+                channels,
+                schema.edge_types,
+                num_layers=self.num_layers,
+                dropout=self.dropout,
+                aggr=self.aggr,
+                normalize=self.normalize,
+                merge=self.merge,
+            ),
+            schema,
+            n_outputs,
+            fusion=str(fusion),
+            missing=missing,
+            channels=self.hidden_channels,
+            input_dropout=self.input_dropout,
+            early_fusion=self.early_fusion,
+            late_fusion=self.late_fusion,
+        )
+
+
+class SAGEBackbone(nn.Module):
+    """A stack of GraphSAGE layers on one state per node."""
+
+    def __init__(
+        self,
+        channels: int,
+        edge_types: Sequence[EdgeType],
+        *,
+        num_layers: int,
+        dropout: float,
+        aggr: str,
+        normalize: bool,
+        merge: str,
+    ) -> None:
+        super().__init__()
+        self.out_channels, self.dropout = channels, dropout
+        self.edge_types, self.merge, self.aggr = tuple(edge_types), merge, aggr
+        self.convs = nn.ModuleList(
+            SAGEConv(channels, aggr, normalize=normalize) for _ in range(num_layers)
+        )
+
+    def forward(self, x_dict: Mapping[str, Tensor], graph: GraphTensors) -> dict[str, Tensor]:
+        """New states of all node types."""
+        h = torch.cat(list(x_dict.values()))  # (N, d)
+        merged = merge_relations(graph, self.edge_types, self.merge, h.dtype)
+        near = graph.cached(
+            ("neighborhood", self.aggr, self.merge, h.dtype, *self.edge_types),
+            lambda: Neighborhood(merged, self.aggr),
+            of="edges",
+        )
+        for conv in cast("Iterable[SAGEConv]", self.convs):
+            h = dropout(conv(h, near), self.dropout, self.training)  # (N, d)
+        return split_by_type(h, x_dict)
