@@ -38,6 +38,7 @@ from skmmg.training import (
     train,
 )
 
+FittedState = dict[str, Any]
 EARLY_STOPPING = {"loss_and_accuracy", "loss", "accuracy"}
 
 
@@ -203,8 +204,12 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         seed: int,
         callback_data: tuple[Any, Any],
         wrap: Callable[[nn.Module], nn.Module] | None = None,
+        extend: Callable[[FittedState], FittedState] | None = None,
     ) -> None:
-        """Build the module, train it (inside `wrap`), and keep its weights and the history."""
+        """Build the module, train it (inside `wrap`), and keep its weights and the history.
+
+        `extend` maps the fitted attributes to more of them.
+        """
         spec, schema, device = get_model(self.model), focus.schema, choose_device(self.device)
         _warn_about_weights(spec, focus)
         labels = KnownLabels.of(focus, y, rows=hasattr(self, "rows_")) if spec.uses_labels else None
@@ -215,9 +220,9 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         context = self._init_callback_context(max_subtasks=self.max_epochs)
         context.call_on_fit_task_begin(estimator=self, X=callback_data[0], y=callback_data[1])
 
-        def fitted_state(net: GraphNet) -> dict[str, Any]:
-            state = self._fitted_state(net, module, focus, n_outputs)
-            return state | {"known_labels_": labels}
+        def fitted_state(net: GraphNet) -> FittedState:
+            state = self._fitted_state(net, module, focus, n_outputs) | {"known_labels_": labels}
+            return state if extend is None else state | extend(state)
 
         callbacks = []
         if getattr(self, "_skl_callbacks", None):
@@ -282,21 +287,22 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
     def _infer(self, X: Any) -> ModelOutput:
         """Output of the fitted module for the rows or nodes of X."""
         check_is_fitted(self)
-        return self._infer_focus(self._new_focus(X))
+        return self._infer_focus(self._new_focus(X), self.__dict__)
 
-    def _infer_focus(self, focus: Focus) -> ModelOutput:
-        module, graph = self._inference_module(), self._inference_tensors(focus)
+    def _infer_focus(self, focus: Focus, state: FittedState) -> ModelOutput:
+        """Output of the module of a fitted state."""
+        module, graph = self._inference_module(state), self._inference_tensors(focus)
         ids = torch.tensor(focus.ids, device=graph.device)
         infer = getattr(module, "infer", module)
         with torch.no_grad():
             output: ModelOutput = infer(graph, ids)
         return output
 
-    def _inference_module(self) -> nn.Module:
+    def _inference_module(self, state: FittedState) -> nn.Module:
         device, dtype = choose_device(self.device), self._inference_dtype()
-        module = self._module
+        module = state["_module"]
         if (device.type, dtype) != ("cpu", next(module.parameters()).dtype):
-            module = self._build_module(self.__dict__).to(device=device, dtype=dtype)
+            module = self._build_module(state).to(device=device, dtype=dtype)
         return module
 
     def _inference_tensors(self, focus: Focus) -> GraphTensors:
@@ -312,7 +318,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         """Attention of every layer, edges in the order of the graph's `edge_index`."""
         check_is_fitted(self)
         graph = self._inference_tensors(self._new_focus(X))
-        read = getattr(self._inference_module(), "edge_attention", None)
+        read = getattr(self._inference_module(self.__dict__), "edge_attention", None)
         if read is None:
             return []
         edges = graph.edges(self.schema_.edge_types)

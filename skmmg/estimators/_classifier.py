@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.metaestimators import available_if
 
-from skmmg._sklearn import fit_context
-from skmmg.estimators._base import GraphEstimator
-from skmmg.estimators._supervised import SupervisedMixin
+from skmmg._sklearn import HasMethods, fit_context
+from skmmg.estimators._pretraining import ProbeMixin, probe_has
 from skmmg.graph import NodeView
+from skmmg.models import ModelSpec, get_model
 from skmmg.nn import Attention
 
 
@@ -19,8 +21,7 @@ class MultiModalGraphClassifier(
     ClassifierMixin,
     TransformerMixin,
     ClassNamePrefixFeaturesOutMixin,
-    SupervisedMixin,
-    GraphEstimator,
+    ProbeMixin,
 ):
     """Classifier of the nodes of a multi-modal graph, or of rows with several modalities.
 
@@ -30,6 +31,11 @@ class MultiModalGraphClassifier(
         Name of a model, see `skmmg.list_models`, or a spec such as
         ``skmmg.models.HGNNIMA(heads=4)``. Parameters of either can be set, and searched, as
         ``model__heads``.
+    probe : classifier of scikit-learn or None, default=None
+        For a model that is trained without labels (such as "shgp"): what classifies its embedding.
+        A clone of it is fitted on the training nodes; its parameters are ``probe__C`` and the like.
+        None takes ``make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))``. A model
+        that is trained on labels classifies by itself and takes None only.
     modalities : dict or None, default=None
         Columns of every modality of a 2-D X: a slice, indices, a boolean mask, or a prefix of
         column names. None makes all columns one modality, "x". Views have modalities of their own.
@@ -65,6 +71,8 @@ class MultiModalGraphClassifier(
         "loss" (True is short for it) and "accuracy" watch one of them. "loss_and_accuracy" is the
         papers' rule: a miss is an epoch whose loss is above the best loss and whose accuracy is
         below the best accuracy, and the weights of the last epoch that was best in both are kept.
+        A model that is trained without labels sets no nodes aside: it takes a bool or "loss", and
+        watches its training loss.
     validation_fraction : float, default=0.1
         Share of the training nodes that is set aside for early stopping, unless `fit` gets
         `X_val`. Stratified where every class has enough members.
@@ -73,7 +81,7 @@ class MultiModalGraphClassifier(
     tol : float, default=0.0
         What counts as better for ``early_stopping="loss"`` and "accuracy".
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes in the loss.
+        Weights of the classes in the loss, or in the probe.
     device : str, default="auto"
         A torch device; "auto" takes a GPU where there is one.
     precision : {"auto", "float32", "float64"}, default="auto"
@@ -94,6 +102,8 @@ class MultiModalGraphClassifier(
         The classes.
     schema_ : Schema
         Node types, modalities and edge types of the training graph.
+    probe_ : classifier of scikit-learn
+        The fitted probe, after a fit of a model that is trained without labels.
     weights_ : dict of str to ndarray
         The trained weights.
     module_ : torch.nn.Module
@@ -142,6 +152,64 @@ class MultiModalGraphClassifier(
     (40, 3)
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **ProbeMixin._parameter_constraints,
+        "probe": [HasMethods(["fit", "predict"]), None],
+    }
+
+    def __init__(
+        self,
+        model: str | ModelSpec = "hgnn_ima",
+        *,
+        probe: Any = None,
+        modalities: Mapping[str, Any] | None = None,
+        graph: Any = "knn",
+        fusion: str | None = None,
+        setting: str = "transductive",
+        missing: str = "mean_neighbors",
+        scaling: str | None = "auto",
+        max_epochs: int = 300,
+        lr: float = 3e-3,
+        weight_decay: float = 5e-3,
+        optimizer: str = "adamw",
+        lr_scheduler: str | None = None,
+        early_stopping: bool | str = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 30,
+        tol: float = 0.0,
+        class_weight: Mapping[Any, float] | str | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        warm_start: bool = False,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            model,
+            modalities=modalities,
+            graph=graph,
+            fusion=fusion,
+            setting=setting,
+            missing=missing,
+            scaling=scaling,
+            max_epochs=max_epochs,
+            lr=lr,
+            weight_decay=weight_decay,
+            optimizer=optimizer,
+            lr_scheduler=lr_scheduler,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            class_weight=class_weight,
+            device=device,
+            precision=precision,
+            warm_start=warm_start,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.probe = probe
+
     @fit_context()
     def fit(
         self,
@@ -161,9 +229,10 @@ class MultiModalGraphClassifier(
         y : array-like of shape (n_samples,)
             Their classes.
         sample_weight : array-like of shape (n_samples,) or None, default=None
-            Their weights in the loss.
+            Their weights in the loss, or in the probe.
         X_val, y_val : as X and y, or None, default=None
-            Data for early stopping instead of a `validation_fraction` of X.
+            Data for early stopping instead of a `validation_fraction` of X. Not for a model that
+            is trained without labels.
 
         Returns
         -------
@@ -176,7 +245,12 @@ class MultiModalGraphClassifier(
             If a parameter is out of range, X and y do not fit together, or y has one class.
         """
         with self._all_or_nothing():
-            self._fit_classes(X, y, sample_weight, X_val, y_val)
+            self.__dict__.pop("probe_", None)
+            if get_model(self.model).self_supervised:
+                self._fit_probe(X, y, sample_weight, (X_val, y_val))
+            else:
+                self._check_no_probe()
+                self._fit_classes(X, y, sample_weight, X_val, y_val)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -192,9 +266,12 @@ class MultiModalGraphClassifier(
         ndarray of shape (n_samples,)
             Classes.
         """
-        codes = self._infer(X).logits.argmax(1).cpu().numpy()
-        return self.classes_[codes]
+        output = self._infer(X)
+        if hasattr(self, "probe_"):
+            return self._ask_probe("predict", output)
+        return self.classes_[output.logits.argmax(1).cpu().numpy()]
 
+    @available_if(probe_has("predict_proba"))
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of the classes.
 
@@ -208,8 +285,12 @@ class MultiModalGraphClassifier(
         ndarray of shape (n_samples, n_classes)
             Probabilities, columns in the order of `classes_`.
         """
-        return self._infer(X).logits.double().softmax(1).cpu().numpy()
+        output = self._infer(X)
+        if hasattr(self, "probe_"):
+            return self._ask_probe("predict_proba", output)
+        return output.logits.double().softmax(1).cpu().numpy()
 
+    @available_if(probe_has("predict_log_proba"))
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Logarithms of the probabilities of the classes.
 
@@ -223,10 +304,13 @@ class MultiModalGraphClassifier(
         ndarray of shape (n_samples, n_classes)
             Logarithms of the probabilities.
         """
-        return self._infer(X).logits.double().log_softmax(1).cpu().numpy()
+        output = self._infer(X)
+        if hasattr(self, "probe_"):
+            return self._ask_probe("predict_log_proba", output)
+        return output.logits.double().log_softmax(1).cpu().numpy()
 
     def transform(self, X: Any) -> np.ndarray:
-        """Fused embedding that the last layer classifies.
+        """Fused embedding that the last layer, or the probe, classifies.
 
         Parameters
         ----------

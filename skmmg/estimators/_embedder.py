@@ -9,12 +9,12 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from skmmg._sklearn import StrOptions, fit_context
-from skmmg.estimators._supervised import SupervisedMixin
-from skmmg.models import ModelSpec
+from skmmg.estimators._pretraining import PretrainingMixin
+from skmmg.models import ModelSpec, get_model
 from skmmg.training import Infomax, InfomaxLoss
 
 
-class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, SupervisedMixin):
+class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, PretrainingMixin):
     """Transformer from nodes, or rows with several modalities, to a 2-D array.
 
     Put it before any scikit-learn tool that needs columns: clustering, t-SNE, nearest
@@ -24,18 +24,19 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Supervised
     ----------
     model : str or ModelSpec, default="hgnn_ima"
         Name of a model, see `skmmg.list_models`, or a spec.
-    objective : {"auto", "classification", "infomax"}, default="auto"
+    objective : {"auto", "classification", "infomax", "self_supervised"}, default="auto"
         What the model is trained for. "classification": to predict the y of `fit`. "infomax": to
         tell the nodes from nodes with shuffled features (deep graph infomax), without labels.
-        "auto": "classification" where `fit` gets a y, "infomax" otherwise; in a Pipeline with a
-        classifier at its end, `fit` gets a y.
+        "self_supervised": what its authors train it for, without labels, in models such as "shgp".
+        "auto": "self_supervised" for such a model; else "classification" where `fit` gets a y,
+        and "infomax" otherwise. In a Pipeline with a classifier at its end, `fit` gets a y.
     modalities, graph, fusion, setting, missing, scaling : see `MultiModalGraphClassifier`
         The form of X, the model's inputs.
     max_epochs, lr, weight_decay, optimizer, lr_scheduler : see `MultiModalGraphClassifier`
         Training.
     early_stopping : bool or str, default=True
-        As in `MultiModalGraphClassifier` for "classification". For "infomax", which needs no
-        validation nodes, True stops when the training loss does not get better.
+        As in `MultiModalGraphClassifier` for "classification". The other objectives need no
+        validation nodes: True stops when the training loss does not get better.
     validation_fraction, n_iter_no_change, tol, class_weight : see `MultiModalGraphClassifier`
         Early stopping, and weights of the classes for "classification".
     device, precision, warm_start, random_state, verbose : see `MultiModalGraphClassifier`
@@ -71,8 +72,8 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Supervised
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **SupervisedMixin._parameter_constraints,
-        "objective": [StrOptions({"auto", "classification", "infomax"})],
+        **PretrainingMixin._parameter_constraints,
+        "objective": [StrOptions({"auto", "classification", "infomax", "self_supervised"})],
     }
 
     def __init__(
@@ -150,13 +151,26 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Supervised
             self.objective_ = self._choose_objective(y)
             if self.objective_ == "classification":
                 self._fit_classes(X, y, sample_weight, None, None)
-            else:
+            elif self.objective_ == "infomax":
                 self._fit_infomax(X)
+            else:
+                seed, focus = self._seed(), self._fit_focus(X)
+                self._pretrain(focus, seed=seed, callback_data=(X, None))
         return self
 
     def _choose_objective(self, y: Any) -> str:
+        spec = get_model(self.model)
         if self.objective == "auto":
+            if spec.self_supervised:
+                return "self_supervised"
             return "infomax" if y is None else "classification"
+        wanted = self.objective == "self_supervised"
+        if wanted != spec.self_supervised and self.objective != "infomax":
+            raise ValueError(
+                f"objective={self.objective!r} does not apply to model {spec.name!r}, which is "
+                f"trained {'with' if wanted else 'without'} labels. Take another model, or "
+                'set objective="auto".'
+            )
         if self.objective == "classification" and y is None:
             raise ValueError(
                 'objective="classification" needs y, got None. Pass the classes of the nodes, or '

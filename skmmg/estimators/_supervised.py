@@ -25,24 +25,13 @@ class SupervisedMixin(GraphEstimator):
     classes_: np.ndarray
 
     def _fit_classes(self, X: Any, y: Any, sample_weight: Any, X_val: Any, y_val: Any) -> None:
-        seed = self._seed()
-        focus = self._fit_focus(X)
-        y = self._check_labels(y, focus)
-        weight = check_sample_weight(sample_weight, y)
-        classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(f"y has to hold at least two classes, got one class: {classes[0]!r}.")
-        if self.warm_start and not np.array_equal(getattr(self, "classes_", classes), classes):
+        seed, focus = self._seed(), self._fit_focus(X)
+        before = getattr(self, "classes_", None)
+        y, codes, weight = self._check_classes(y, focus, sample_weight)
+        if self.warm_start and before is not None and not np.array_equal(before, self.classes_):
             raise ValueError(
-                f"warm_start=True needs the classes of the last fit, {self.classes_}, got "
-                f"{classes}. Set warm_start=False to start afresh."
-            )
-        self.classes_ = classes
-        weight = weight * self._class_weights(y, codes)
-        if not weight.any():
-            raise ValueError(
-                "class_weight has to leave some sample a positive weight, got zeros only. Give "
-                "the classes of y a weight above 0."
+                f"warm_start=True needs the classes of the last fit, {before}, got "
+                f"{self.classes_}. Set warm_start=False to start afresh."
             )
         train, watched = self._validation(X, focus, codes, weight, X_val, y_val, seed)
         self._fit_module(
@@ -50,10 +39,29 @@ class SupervisedMixin(GraphEstimator):
             watched,
             criterion=ClassificationLoss,
             stopping=None if watched is None else self._stopping_rule(),
-            n_outputs=len(classes),
+            n_outputs=len(self.classes_),
             seed=seed,
             callback_data=(X, y),
         )
+
+    def _check_classes(
+        self, y: Any, focus: Focus, sample_weight: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Labels, their codes and weights; sets `classes_`."""
+        y = self._check_labels(y, focus)
+        weight = check_sample_weight(sample_weight, y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"y has to hold at least two classes, got one class: {self.classes_[0]!r}."
+            )
+        weight = weight * self._class_weights(y, codes)
+        if not weight.any():
+            raise ValueError(
+                "class_weight has to leave some sample a positive weight, got zeros only. Give "
+                "the classes of y a weight above 0."
+            )
+        return y, codes, weight
 
     def _check_labels(self, y: Any, focus: Focus) -> np.ndarray:
         if y is None:

@@ -16,6 +16,7 @@ from skmmg.models.mhgat import MHGAT
 from skmmg.models.mlp import MLP
 from skmmg.models.mm_gcn import MMGCN
 from skmmg.models.sage import SAGE
+from skmmg.models.shgp import SHGP
 
 MODELS: dict[str, type[ModelSpec]] = {
     "hgnn_ima": HGNNIMA,
@@ -26,6 +27,7 @@ MODELS: dict[str, type[ModelSpec]] = {
     "gcn": GCN,
     "gat": GAT,
     "sage": SAGE,
+    "shgp": SHGP,
 }
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "MMGCN",
     "MODELS",
     "SAGE",
+    "SHGP",
     "ModelOutput",
     "ModelSpec",
     "get_model",

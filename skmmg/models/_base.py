@@ -21,7 +21,7 @@ class ModelOutput:
     Parameters
     ----------
     logits : Tensor of shape (n_samples, n_outputs)
-        Scores of the classes.
+        Scores of the classes; without columns if the model has no classifier.
     embedding : Tensor of shape (n_samples, out_channels)
         The fused state that the classifier sees.
     unimodal_logits : dict of str to Tensor of shape (n_samples, n_outputs)
@@ -100,6 +100,8 @@ class ModelSpec(BaseEstimator):
     uses_edge_weight: ClassVar[bool] = False
     #: whether it sees the labels of the training nodes as inputs, in `GraphTensors.labels`
     uses_labels: ClassVar[bool] = False
+    #: whether it is trained without labels, by the penalties that its module gives in training
+    self_supervised: ClassVar[bool] = False
     #: tasks that it can be trained for
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
 

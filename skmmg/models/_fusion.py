@@ -77,10 +77,7 @@ class EarlyFusion(nn.Module):
         """Output for the target nodes `ids`."""
         field = _find_field(self.backbone, self.encoder, graph, str(self.target), ids)
         h = _encode(self.encoder, graph, field)  # (M, N, d)
-        if self.early_fusion == "concat":
-            x = h.sum(0).tanh()
-        else:
-            x = h.tanh().sum(0) if self.early_fusion == "sum" else h.tanh().mean(0)
+        x = merge_modalities(h, self.early_fusion)
         z = _states_of(self.backbone, x, graph, field, str(self.target), ids)
         return ModelOutput(self.head(z), z)
 
@@ -167,10 +164,18 @@ def _states_of(
     """States of the target nodes, (n_samples, out_channels)."""
     if field is not None:
         return net.run_field(x, field)  # type: ignore[operator]
-    return net(_by_type(x, graph), graph)[target][ids]
+    return net(split_by_type(x, graph), graph)[target][ids]
 
 
-def _by_type(x: Tensor, graph: GraphTensors) -> Mapping[str, Tensor]:
+def merge_modalities(h: Tensor, how: str) -> Tensor:
+    """One state per node of the projected modalities: (M, N, d) -> (N, d)."""
+    if how == "concat":
+        return h.sum(0).tanh()
+    return h.tanh().sum(0) if how == "sum" else h.tanh().mean(0)
+
+
+def split_by_type(x: Tensor, graph: GraphTensors) -> Mapping[str, Tensor]:
+    """States of all nodes (N, d), given back node type by node type."""
     parts = torch.split(x, list(graph.num_nodes.values()))
     return dict(zip(graph.num_nodes, parts, strict=True))
 

@@ -1,5 +1,6 @@
 """Layers: what one operator computes, on tensors."""
 
+from skmmg.nn._att_hgnn_conv import AttHGNNConv
 from skmmg.nn._attention import Attention
 from skmmg.nn._block_gcn_conv import BlockGCNConv
 from skmmg.nn._cross_modal_attention import CrossModalAttention
@@ -10,6 +11,7 @@ from skmmg.nn._modality_encoder import ModalityEncoder
 from skmmg.nn._sparse import SparseMatrix
 
 __all__ = [
+    "AttHGNNConv",
     "Attention",
     "BlockGCNConv",
     "CrossModalAttention",

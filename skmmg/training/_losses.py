@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,6 +32,17 @@ class ClassificationLoss(nn.Module):
         parts = {name: weighted_cross_entropy(s, y, weight) for name, s in scores.items()}
         loss = sum(parts.values()) / len(parts) + sum(output.penalties.values())
         return loss, parts | output.penalties  # type: ignore[return-value]
+
+
+class SelfSupervisedLoss(nn.Module):
+    """Sum of the penalties of a model that is trained without labels."""
+
+    def forward(
+        self, output: ModelOutput, y: Tensor, weight: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and its parts; classes and weights are not looked at."""
+        loss = torch.stack(list(output.penalties.values())).sum()
+        return loss, dict(output.penalties)
 
 
 def weighted_cross_entropy(logits: Tensor, y: Tensor, weight: Tensor) -> Tensor:

@@ -87,10 +87,11 @@ class GraphNet(NeuralNet):
         X: Any = None,
         training: bool = False,
     ) -> Tensor:
-        """Loss of a batch; its parts, and the accuracy, are kept for the history."""
+        """Loss of a batch; its parts, and the accuracy if there is one, go to the history."""
         y, weight = y_true
         loss, parts = self.criterion_(y_pred, y, weight)
-        parts["acc"] = ((y_pred.logits.argmax(1) == y) * weight).sum() / weight.sum()
+        if y_pred.logits.shape[1]:
+            parts["acc"] = ((y_pred.logits.argmax(1) == y) * weight).sum() / weight.sum()
         self._parts = {name: part.detach() for name, part in parts.items()}
         return loss
 
