@@ -17,6 +17,7 @@ from skmmg.models.mlp import MLP
 from skmmg.models.mm_gcn import MMGCN
 from skmmg.models.sage import SAGE
 from skmmg.models.shgp import SHGP
+from skmmg.models.xgea import XGEA
 
 MODELS: dict[str, type[ModelSpec]] = {
     "hgnn_ima": HGNNIMA,
@@ -28,6 +29,7 @@ MODELS: dict[str, type[ModelSpec]] = {
     "gat": GAT,
     "sage": SAGE,
     "shgp": SHGP,
+    "xgea": XGEA,
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "MODELS",
     "SAGE",
     "SHGP",
+    "XGEA",
     "ModelOutput",
     "ModelSpec",
     "get_model",

@@ -25,6 +25,7 @@ from skmmg.models import (
     MMGCN,
     MODELS,
     SAGE,
+    XGEA,
     ModelOutput,
     ModelSpec,
     get_model,
@@ -51,6 +52,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "-Latt": {"att_loss_weight": 0.0},
     "-Lind": {"unimodal_loss": False},
 }
+NATIVE: list[tuple[str, str | None]] = [("hgnn_ima", None), ("mhgat", None), ("xgea", None)]
 WITH_FUSION = list(itertools.product(["hgt", "mlp", "gcn", "gat", "sage"], ["early", "late"]))
 PRESETS = ("skmmg", "paper", "released")
 
@@ -142,7 +144,7 @@ def test_twenty_labelled_nodes_are_learnt_by_heart(model: str) -> None:
 
 @pytest.mark.parametrize(
     ("model", "fusion"),
-    [("hgnn_ima", None), ("mhgat", None), *(pair for pair in WITH_FUSION if pair[0] != "mlp")],
+    [*NATIVE, *(pair for pair in WITH_FUSION if pair[0] != "mlp")],
 )
 def test_a_graph_model_beats_the_mlp_where_the_label_is_two_hops_away(
     model: str, fusion: str | None
@@ -242,6 +244,8 @@ def permute_nodes(graph: MultiModalGraph) -> tuple[MultiModalGraph, dict[str, np
         GAT(attention="v2"),
         SAGE(),
         SAGE(aggr="max"),
+        XGEA(),
+        XGEA(reflection=True),
     ],
     ids=repr,
 )
@@ -257,7 +261,7 @@ def test_renumbering_nodes_and_edges_renumbers_the_output(spec: ModelSpec, missi
 
 
 @pytest.mark.parametrize("missing", ["copy", "zero", "mean_neighbors"])
-@pytest.mark.parametrize(("model", "fusion"), [("hgnn_ima", None), ("mhgat", None), *WITH_FUSION])
+@pytest.mark.parametrize(("model", "fusion"), [*NATIVE, *WITH_FUSION])
 def test_reordering_the_modalities_changes_nothing(
     model: str, fusion: str | None, missing: str
 ) -> None:
@@ -354,7 +358,8 @@ def assert_every_parameter_counts(grads: dict[str, torch.Tensor]) -> None:
 
 @pytest.mark.parametrize("missing", ["copy", "zero", "mean_neighbors", "learned"])
 @pytest.mark.parametrize(
-    ("model", "fusion"), [("hgnn_ima", None), ("mm_gcn", None), ("mhgat", None), *WITH_FUSION]
+    ("model", "fusion"),
+    [*NATIVE, ("mm_gcn", None), *WITH_FUSION],
 )
 def test_gradients_reach_every_parameter(model: str, fusion: str | None, missing: str) -> None:
     grads = gradients(small(model), make_single_type_graph(), fusion=fusion, missing=missing)
