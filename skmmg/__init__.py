@@ -17,12 +17,13 @@ from skmmg.graph import (
 from skmmg.preprocessing import ModalityTransformer
 
 if TYPE_CHECKING:
-    from skmmg.estimators import MultiModalGraphClassifier, NodeEmbedder
+    from skmmg.estimators import AutoModel, MultiModalGraphClassifier, NodeEmbedder
     from skmmg.models import list_models
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoModel",
     "KNNGraph",
     "ModalityTransformer",
     "MultiModalGraph",
@@ -38,6 +39,7 @@ __all__ = [
 
 # importing torch takes seconds, so what needs it is imported when it is asked for
 _NEEDS_TORCH = {
+    "AutoModel": "skmmg.estimators",
     "MultiModalGraphClassifier": "skmmg.estimators",
     "NodeEmbedder": "skmmg.estimators",
     "list_models": "skmmg.models",

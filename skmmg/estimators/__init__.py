@@ -1,6 +1,7 @@
 """What a user touches: estimators with scikit-learn's interface."""
 
+from skmmg.estimators._auto import AutoModel
 from skmmg.estimators._classifier import MultiModalGraphClassifier
 from skmmg.estimators._embedder import NodeEmbedder
 
-__all__ = ["MultiModalGraphClassifier", "NodeEmbedder"]
+__all__ = ["AutoModel", "MultiModalGraphClassifier", "NodeEmbedder"]

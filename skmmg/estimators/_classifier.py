@@ -7,10 +7,16 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import (
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    clone,
+)
 from sklearn.utils.metaestimators import available_if
 
-from skmmg._sklearn import HasMethods, fit_context
+from skmmg._sklearn import HasMethods, check_y, fit_context
+from skmmg.estimators._auto import AutoModel
 from skmmg.estimators._pretraining import ProbeMixin, probe_has
 from skmmg.graph import NodeView
 from skmmg.models import ModelSpec, get_model
@@ -30,7 +36,7 @@ class MultiModalGraphClassifier(
     model : str or ModelSpec, default="hgnn_ima"
         Name of a model, see `skmmg.list_models`, or a spec such as
         ``skmmg.models.HGNNIMA(heads=4)``. Parameters of either can be set, and searched, as
-        ``model__heads``.
+        ``model__heads``. "auto" chooses by cross-validation, see `skmmg.AutoModel`.
     probe : classifier of scikit-learn or None, default=None
         For a model that is trained without labels (such as "shgp"): what classifies its embedding.
         A clone of it is fitted on the training nodes; its parameters are ``probe__C`` and the like.
@@ -104,6 +110,11 @@ class MultiModalGraphClassifier(
         Node types, modalities and edge types of the training graph.
     probe_ : classifier of scikit-learn
         The fitted probe, after a fit of a model that is trained without labels.
+    spec_, fusion_ : ModelSpec, str or None
+        The model that was trained, and how it merges modalities.
+    leaderboard_ : pandas.DataFrame
+        After ``model="auto"``: models by their cross-validated score, best first, with the epochs
+        that they were given.
     weights_ : dict of str to ndarray
         The trained weights.
     module_ : torch.nn.Module
@@ -245,13 +256,28 @@ class MultiModalGraphClassifier(
             If a parameter is out of range, X and y do not fit together, or y has one class.
         """
         with self._all_or_nothing():
-            self.__dict__.pop("probe_", None)
-            if get_model(self.model).self_supervised:
+            for name in ("probe_", "leaderboard_"):
+                self.__dict__.pop(name, None)
+            auto = AutoModel() if self.model == "auto" else self.model
+            if isinstance(auto, AutoModel):
+                self._fit_winner(auto, X, y, sample_weight, (X_val, y_val))
+            elif get_model(self.model).self_supervised:
                 self._fit_probe(X, y, sample_weight, (X_val, y_val))
             else:
                 self._check_no_probe()
                 self._fit_classes(X, y, sample_weight, X_val, y_val)
         return self
+
+    def _fit_winner(
+        self, auto: AutoModel, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any]
+    ) -> None:
+        """Choose a model, fit a clone that has it, and take over what that has learnt."""
+        search = auto.search(self, X, check_y(y), sample_weight, self._seed())
+        winner = clone(self).set_params(**search.params)
+        winner.fit(X, y, sample_weight, **search.validation(*validation))
+        given = self.get_params(deep=False)
+        self.__dict__ |= {k: v for k, v in vars(winner).items() if k not in given}
+        self.leaderboard_ = search.leaderboard
 
     def predict(self, X: Any) -> np.ndarray:
         """Most probable class of every sample.

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 from sklearn.base import BaseEstimator
 
+from skmmg.estimators._auto import AutoModel
 from skmmg.graph import KNNGraph, RadiusGraph
 from skmmg.models import MODELS
 
@@ -17,7 +18,7 @@ class NamedSpecsMixin(BaseEstimator):
     """Nested parameters, such as `model__heads`, for the names of specs as well."""
 
     _named_specs: ClassVar[dict[str, Mapping[str, type[BaseEstimator]]]] = {
-        "model": MODELS,
+        "model": {**MODELS, AutoModel.name: AutoModel},
         "graph": GRAPHS,
     }
 

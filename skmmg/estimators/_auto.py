@@ -1,0 +1,222 @@
+"""`model="auto"`: successive halving over the models of the package."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, clone
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import HalvingGridSearchCV, StratifiedKFold
+from torch import nn
+
+from skmmg._sklearn import Interval
+from skmmg.graph import Schema
+from skmmg.models import MODELS, ModelSpec, get_model
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The winner of a search, and what was tried."""
+
+    params: dict[str, Any]  # model, fusion and probe
+    leaderboard: pd.DataFrame
+
+    def validation(self, X_val: Any, y_val: Any) -> dict[str, Any]:
+        """Data to stop on, for a winner that takes any."""
+        without = self.params["model"].self_supervised
+        return {} if without else {"X_val": X_val, "y_val": y_val}
+
+
+class AutoModel(ModelSpec):
+    """The model that does best in a cross-validation on the training samples.
+
+    Successive halving: all models, in early and in late fusion where they have both, are trained
+    for a few epochs; the best third of them for three times as many, and so on, up to the
+    `max_epochs` of the classifier. The winner is trained on all samples.
+
+    Parameters
+    ----------
+    models : list of str or ModelSpec, or None, default=None
+        Models to choose from; None: all that `skmmg.list_models` shows.
+    cv : int, default=3
+        Number of stratified folds.
+    factor : int, default=3
+        One in `factor` models goes to the next round, with `factor` times the epochs.
+    min_epochs : int, default=10
+        Epochs of the first round.
+    time_budget : float or None, default=600
+        Seconds after which no further fold is scored. In a round that was cut short a model that
+        was not scored on all folds stands with its score of the round before. None: no limit.
+    scoring : str, callable or None, default=None
+        What is best, in scikit-learn's words; None: accuracy.
+
+    Notes
+    -----
+    After `fit` the classifier has `leaderboard_`, a table of what was tried, and `spec_` and
+    `fusion_`, the winner. The folds are transductive or inductive as `setting` says.
+
+    Examples
+    --------
+    >>> from skmmg import MultiModalGraphClassifier
+    >>> from skmmg.datasets import make_multimodal_graph
+    >>> data = make_multimodal_graph(n_samples=60, random_state=0)
+    >>> clf = MultiModalGraphClassifier("auto", max_epochs=4, random_state=0)
+    >>> clf = clf.set_params(model__models=["mlp", "hgt"], model__min_epochs=2)
+    >>> clf.fit(data.graph.nodes("item"), data.target).leaderboard_["model"].nunique()
+    2
+    """
+
+    name: ClassVar[str] = "auto"
+    paper: ClassVar[str] = "Jamieson, Talwalkar, Non-stochastic best arm identification, 2016"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "models": [list, tuple, None],
+        "cv": [Interval(Integral, 2, None, closed="left")],
+        "factor": [Interval(Integral, 2, None, closed="left")],
+        "min_epochs": [Interval(Integral, 1, None, closed="left")],
+        "time_budget": [Interval(Real, 0, None, closed="left"), None],
+        "scoring": [str, callable, None],
+    }
+
+    def __init__(
+        self,
+        models: Sequence[str | ModelSpec] | None = None,
+        cv: int = 3,
+        factor: int = 3,
+        min_epochs: int = 10,
+        time_budget: float | None = 600.0,
+        scoring: Any = None,
+    ) -> None:
+        self.models = models
+        self.cv = cv
+        self.factor = factor
+        self.min_epochs = min_epochs
+        self.time_budget = time_budget
+        self.scoring = scoring
+
+    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
+        raise ValueError(
+            "model='auto' is chosen by the cross-validated score of MultiModalGraphClassifier.fit "
+            "and has no network of its own. Elsewhere name a model; see skmmg.list_models()."
+        )
+
+    def search(
+        self, estimator: BaseEstimator, X: Any, y: np.ndarray, sample_weight: Any, seed: int
+    ) -> Choice:
+        """Search with clones of `estimator`."""
+        params = estimator.get_params(deep=False)
+        deadline = time.monotonic() + (np.inf if self.time_budget is None else self.time_budget)
+        search = HalvingGridSearchCV(
+            clone(estimator).set_callbacks(_StopAt(deadline)).set_params(random_state=seed),
+            self._candidates(params["fusion"], params["probe"]),
+            resource="max_epochs",
+            min_resources=min(self.min_epochs, params["max_epochs"]),
+            max_resources=params["max_epochs"],
+            factor=self.factor,
+            cv=StratifiedKFold(self._n_folds(y), shuffle=True, random_state=seed),
+            scoring=_ScoreBefore(deadline, self.scoring),
+            refit=False,
+        )
+        with warnings.catch_warnings():
+            # scores that came too late are nan, which is meant
+            warnings.filterwarnings("ignore", ".*scores are non-finite", UserWarning)
+            search.fit(X, y, **({} if sample_weight is None else {"sample_weight": sample_weight}))
+        ranked = _rank(search.cv_results_)
+        shown = ranked.drop(columns=["params", "round", "reached"])
+        winner = {key: ranked["params"][0][key] for key in ("model", "fusion", "probe")}
+        return Choice(clone(winner, safe=False), shown)
+
+    def _n_folds(self, y: np.ndarray) -> int:
+        smallest = int(np.unique(y, return_counts=True)[1].min())
+        if smallest < 2:
+            raise ValueError(
+                "model='auto' scores models by cross-validation and needs at least two samples of "
+                "every class, got a class with one. Name a model, or leave that class out."
+            )
+        return min(self.cv, smallest)
+
+    def _candidates(self, fusion: str | None, probe: Any) -> list[dict[str, list[Any]]]:
+        specs = [get_model(model) for model in (MODELS if self.models is None else self.models)]
+        out: list[dict[str, list[Any]]] = [
+            {"model": [spec], "fusion": [mode], "probe": [probe if spec.self_supervised else None]}
+            for spec in specs
+            for mode in (spec.fusion_modes or (None,))
+            if fusion in (None, mode)
+        ]
+        if not out:
+            raise ValueError(
+                f"None of the models {[spec.name for spec in specs]} has fusion={fusion!r}. Set "
+                "fusion=None, or name other models."
+            )
+        return out
+
+
+class _StopAt:
+    """Callback of scikit-learn that ends a fit after the epoch in which time runs out."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Nothing to set up."""
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Nothing to tear down."""
+
+    def on_fit_task_begin(self, estimator: Any, context: Any, **kwargs: Any) -> None:
+        """Nothing to do before an epoch."""
+
+    def on_fit_task_end(self, estimator: Any, context: Any, **kwargs: Any) -> bool:
+        """Whether to stop."""
+        return time.monotonic() > self.deadline
+
+
+class _ScoreBefore:
+    """Scorer that gives nan when time has run out: that fit was cut short."""
+
+    def __init__(self, deadline: float, scoring: Any) -> None:
+        self.deadline, self.scoring = deadline, scoring
+
+    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        if time.monotonic() > self.deadline:
+            return float("nan")
+        return float(check_scoring(estimator, self.scoring)(estimator, X, y))
+
+
+def _rank(results: dict[str, Any]) -> pd.DataFrame:
+    """Models by how far they came, then by score.
+
+    A model that a round had no time to score stands with its score of the round before.
+    """
+    params = results["params"]
+    frame = pd.DataFrame(
+        {
+            "model": [p["model"].name for p in params],
+            "fusion": [p["fusion"] for p in params],
+            "max_epochs": results["n_resources"],
+            "score": results["mean_test_score"],
+            "std": results["std_test_score"],
+            "seconds": results["mean_fit_time"],
+            "round": results["iter"],
+            "params": params,
+        }
+    )
+    candidate = pd.Series([f"{id(p['model'])} {p['fusion']}" for p in params])
+    frame["reached"] = frame.groupby(candidate)["round"].transform("max")
+    scored = frame.dropna(subset=["score"]).sort_values("round")
+    if scored.empty:
+        raise ValueError(
+            "time_budget of model='auto' ran out before one model was scored. Give it more "
+            "seconds, or fewer models."
+        )
+    last = scored.groupby(candidate, sort=False).tail(1)
+    ranked = last.sort_values(["reached", "score"], ascending=False, kind="stable")
+    return ranked.reset_index(drop=True)

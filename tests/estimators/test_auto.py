@@ -1,0 +1,133 @@
+"""`model="auto"`: the winner of a cross-validation on the training samples."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+
+from skmmg import AutoModel, MultiModalGraphClassifier
+from skmmg.datasets import make_multimodal_graph
+from skmmg.estimators import _auto
+from skmmg.models import HGT, MLP
+
+PLANTED = make_multimodal_graph(
+    90, hops=1, signal=4.0, homophily=1.0, n_attributes=12, random_state=0
+)
+X, y = PLANTED.graph.nodes("item"), PLANTED.target
+
+
+def make(**params: Any) -> MultiModalGraphClassifier:
+    small = [
+        MLP(hidden_channels=8, dropout=0.0, input_dropout=0.0),
+        HGT(hidden_channels=8, heads=2, dropout=0.0, input_dropout=0.0),
+    ]
+    spec = AutoModel(**{"models": small, "cv": 2, "min_epochs": 5, **params})
+    return MultiModalGraphClassifier(spec, max_epochs=20, lr=0.02, random_state=0)
+
+
+def test_the_model_that_finds_the_label_one_hop_away_wins() -> None:
+    clf = make().fit(X[:60], y[:60])
+
+    assert clf.spec_.name == "hgt"
+    assert clf.leaderboard_["model"][0] == "hgt"
+    assert clf.leaderboard_["fusion"][0] == clf.fusion_
+    assert clf.score(X[60:], y[60:]) > 0.6
+    assert isinstance(clf.model, AutoModel)
+
+
+def test_the_winner_is_what_a_fit_of_that_model_gives() -> None:
+    clf = make().fit(X[:60], y[:60])
+
+    direct = clone(clf).set_params(model=clf.spec_, fusion=clf.fusion_).fit(X[:60], y[:60])
+
+    assert_array_equal(direct.predict_proba(X), clf.predict_proba(X))
+    assert_array_equal(pickle.loads(pickle.dumps(clf)).predict(X), clf.predict(X))
+
+
+def test_a_third_of_the_models_goes_on_with_three_times_the_epochs() -> None:
+    clf = make(factor=2, min_epochs=5).fit(X[:60], y[:60])
+
+    board = clf.leaderboard_
+
+    assert len(board) == 4  # two models, each early and late
+    assert sorted(board["max_epochs"]) == [5, 5, 10, 20]
+    assert board["max_epochs"].is_monotonic_decreasing
+
+
+def test_a_fusion_that_is_asked_for_narrows_the_choice() -> None:
+    clf = make().set_params(fusion="early").fit(X[:60], y[:60])
+
+    assert set(clf.leaderboard_["fusion"]) == {"early"}
+
+
+def test_a_model_without_labels_takes_part_with_the_probe() -> None:
+    probe = LogisticRegression(C=0.5)
+    auto = make(models=["shgp", "mlp"], min_epochs=1).set_params(probe=probe, max_epochs=2)
+
+    clf = auto.fit(X[:60], y[:60], X_val=X[60:], y_val=y[60:])
+
+    assert {"shgp", "mlp"} == set(clf.leaderboard_["model"])
+    assert hasattr(clf, "probe_") == (clf.spec_.name == "shgp")
+
+
+def test_a_cross_validation_and_rows_take_it() -> None:
+    rng = np.random.default_rng(0)
+    rows, labels = rng.normal(size=(40, 4)), np.arange(40) % 2
+    rows[labels == 1] += 2
+
+    scores = cross_val_score(make(min_epochs=20), rows, labels, cv=2)
+
+    assert scores.mean() > 0.8
+
+
+def test_when_time_is_out_the_last_complete_scores_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[str] = []
+    original = _auto._ScoreBefore.__call__
+
+    def count(self: Any, estimator: Any, X: Any, y: Any) -> float:
+        scored.append(estimator.spec_.name)
+        # 4 candidates, 2 folds: the second round has no time left
+        self.deadline = np.inf if len(scored) <= 8 else -np.inf
+        return original(self, estimator, X, y)
+
+    monkeypatch.setattr(_auto._ScoreBefore, "__call__", count)
+
+    clf = make(factor=2).fit(X[:60], y[:60])
+
+    assert len(scored) > 8
+    assert set(clf.leaderboard_["max_epochs"]) == {5}
+    assert clf.leaderboard_["score"].notna().all()
+
+
+def test_no_time_at_all_is_an_error_and_leaves_the_estimator_as_it_was() -> None:
+    clf = make(time_budget=0.0)
+
+    with pytest.raises(ValueError, match="ran out before one model was scored"):
+        clf.fit(X, y)
+
+    assert not hasattr(clf, "leaderboard_")
+
+
+def test_a_class_with_one_sample_is_named() -> None:
+    with pytest.raises(ValueError, match="at least two samples of every class"):
+        make().fit(X[:10], np.arange(10) // 9)
+
+
+def test_a_second_fit_with_a_named_model_has_no_leaderboard() -> None:
+    clf = make(min_epochs=20).fit(X, y)
+
+    clf.set_params(model="mlp").fit(X, y)
+
+    assert not hasattr(clf, "leaderboard_")
+
+
+def test_it_is_refused_where_there_is_no_score_to_choose_by() -> None:
+    with pytest.raises(ValueError, match="chosen by the cross-validated score"):
+        AutoModel().build(X.schema, 2)
