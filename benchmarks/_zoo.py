@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.metrics import f1_score
 
 from skmmg import MultiModalGraphClassifier
-from skmmg.models import MODELS
+from skmmg.models import MODELS, get_model
 from skmmg.tuning import suggest
 
 # What sources train with, as far as they say it; the parameters of the model, and of the training.
@@ -71,6 +71,15 @@ class Row:
         return clf.set_params(**published | dict(self.params) | params)
 
 
+def fit(
+    clf: MultiModalGraphClassifier, X: Any, y: Any, X_val: Any, y_val: Any
+) -> MultiModalGraphClassifier:
+    """Fit, stopping on the validation samples; a model trained without labels needs none."""
+    if get_model(clf.model).self_supervised:
+        return clf.fit(X, y)
+    return clf.fit(X, y, X_val=X_val, y_val=y_val)
+
+
 def rows(models: list[str] | None = None) -> list[Row]:
     """Every model of the package, or those named, in every way of fusion."""
     out = []
@@ -104,7 +113,7 @@ def tune(
     def objective(trial: optuna.Trial) -> float:
         drawn = {} if trial.number == 0 else suggest(trial, model)
         params = {name: value for name, value in drawn.items() if name not in fixed}
-        fitted = clone(clf).set_params(**params).fit(X, y, X_val=X_val, y_val=y_val)
+        fitted = fit(clone(clf).set_params(**params), X, y, X_val, y_val)
         score = f1_score(y_val, fitted.predict(X_val), average="macro")
         if score > best["score"]:
             best.update(score=score, clf=fitted, params=params)

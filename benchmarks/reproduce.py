@@ -33,7 +33,7 @@ from _cost import SIZES, measure_cost
 from _data_sets import DataSet, Maker, make_data_sets
 from _pictures import attention_and_agreement, embedding_map
 from _report import write_report
-from _zoo import Row, rows, tune
+from _zoo import Row, fit, rows, tune
 from sklearn.metrics import f1_score, log_loss
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
@@ -78,7 +78,7 @@ def run_scores(row: Row, data: DataSet, settings: str, seed: int, **params: Any)
         given = (X, y, X_val, y_val)
         clf, chosen = tune(clf, row.model, given, int(n_trials), seed, fixed)
     else:
-        clf.fit(X, y, X_val=X_val, y_val=y_val)
+        fit(clf, X, y, X_val, y_val)
     return score(clf, data, test) | {
         "val_macro": score(clf, data, val)["macro"],
         "epochs": clf.n_iter_,
@@ -91,7 +91,7 @@ def run_learning_rate(row: Row, data: DataSet, seed: int, lr: float) -> Record:
     """Cross-entropy on the test samples."""
     train, val, test = data.split
     clf = row.classifier("default", seed, lr=lr, max_epochs=200, **data.params)
-    clf.fit(data.X[train], data.y[train], X_val=data.X[val], y_val=data.y[val])
+    fit(clf, data.X[train], data.y[train], data.X[val], data.y[val])
     proba = clf.predict_proba(data.X[test])
     loss = log_loss(data.y[test], proba, labels=clf.classes_)
     return {"cross_entropy": float(loss)} | score(clf, data, test)
@@ -101,7 +101,7 @@ def run_epochs(row: Row, data: DataSet, seed: int) -> Record:
     """Accuracy on the validation samples after every epoch."""
     train, val, _ = data.split
     clf = row.classifier("default", seed, max_epochs=100, n_iter_no_change=1000, **data.params)
-    clf.fit(data.X[train], data.y[train], X_val=data.X[val], y_val=data.y[val])
+    fit(clf, data.X[train], data.y[train], data.X[val], data.y[val])
     return {"curve": [round(epoch["valid_acc"], 4) for epoch in clf.history_]}
 
 
