@@ -170,7 +170,8 @@ sys.exit(f"{sys.argv[2]} imports {loaded}" if loaded else 0)
 
 
 @pytest.mark.parametrize(
-    "room", ["skmmg.graph", "skmmg.datasets", "skmmg.preprocessing", "skmmg.metrics"]
+    "room",
+    ["skmmg.graph", "skmmg.datasets", "skmmg.preprocessing", "skmmg.metrics", "skmmg.retrieval"],
 )
 def test_a_room_that_needs_no_torch_imports_none(room: str) -> None:
     subprocess.run([sys.executable, "-c", ALONE, skmmg.__path__[0], room], check=True)

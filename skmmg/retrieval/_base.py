@@ -1,0 +1,219 @@
+"""What every index can do, and the gallery that most of them keep."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from skmmg.retrieval._files import open_parts, write_parts
+from skmmg.retrieval._nearest import nearest
+from skmmg.retrieval._vectors import Ids, Vectors, check_ids, check_k, check_unit
+
+Neighbors = tuple[Vectors, Ids]
+
+
+class VectorIndex(ABC):
+    """A gallery of vectors in which the nearest ones to a query are found.
+
+    What :func:`make_index` and :func:`load_index` return. The distance is the cosine distance, one
+    minus the cosine. Vectors of length one are made inside. A vector of zeros has no direction: its
+    distance is 1 to everything, another vector of zeros included.
+
+    See Also
+    --------
+    make_index : Makes one by name.
+    index_recall : How much an approximate one misses.
+
+    Examples
+    --------
+    >>> from skmmg.retrieval import VectorIndex, make_index
+    >>> isinstance(make_index("exact"), VectorIndex)
+    True
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def fit(self, vectors: Any, ids: Any = None) -> Self:
+        """Take a gallery, in place of the one before.
+
+        Parameters
+        ----------
+        vectors : array-like of shape (n_gallery, d)
+            Finite numbers, at least one row; kept as float32.
+        ids : array-like of int of shape (n_gallery,), default=None
+            Different numbers of at least 0 to be returned by `search`; None: the row numbers.
+
+        Returns
+        -------
+        VectorIndex
+            The index itself.
+
+        Raises
+        ------
+        ValueError
+            If the gallery is empty, a row is not finite, or ids are repeated.
+        """
+
+    @abstractmethod
+    def add(self, vectors: Any, ids: Any = None) -> Self:
+        """Add vectors to the gallery.
+
+        Parameters
+        ----------
+        vectors : array-like of shape (n_new, d)
+            As in `fit`, of the same width; may be empty.
+        ids : array-like of int of shape (n_new,), default=None
+            New ids. None: row numbers go on, where those of `fit` were row numbers.
+
+        Returns
+        -------
+        VectorIndex
+            The index itself.
+        """
+
+    @abstractmethod
+    def search(self, queries: Any, k: int) -> Neighbors:
+        """Find the nearest vectors.
+
+        Parameters
+        ----------
+        queries : array-like of shape (n_queries, d)
+            Finite numbers; no row is needed.
+        k : int
+            Number of neighbours, at most the size of the gallery.
+
+        Returns
+        -------
+        distances : ndarray of float32 of shape (n_queries, k)
+            Cosine distances in [0, 2], ascending.
+        ids : ndarray of int64 of shape (n_queries, k)
+            Where an approximate index found fewer than k, the id is -1 and the distance infinite.
+        """
+
+    @abstractmethod
+    def search_exact(self, queries: Any, k: int) -> Neighbors:
+        """Find the nearest vectors for certain, at the price of a comparison with all of them.
+
+        Parameters and results as in `search`. Equal distances are in the order of the gallery.
+        """
+
+    @abstractmethod
+    def save(self, folder: Any) -> None:
+        """Write the index into a folder, to be opened by :func:`load_index`.
+
+        A folder that holds an index gets the new one in one step: whoever opens it meanwhile, or
+        after a crash, finds the one or the other.
+
+        Parameters
+        ----------
+        folder : path-like
+            Made where it does not exist.
+        """
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+
+class LocalIndex(VectorIndex):
+    """An index in this process: it keeps the unit vectors, in a growing buffer, and their ids."""
+
+    _buffer: Vectors | None = None  # rows from len(self) on are spare
+    _ids: Ids
+
+    def fit(self, vectors: Any, ids: Any = None) -> Self:
+        unit = check_unit(vectors, "vectors")
+        if not len(unit):
+            raise ValueError("The gallery must have at least one vector, got none.")
+        new_ids = check_ids(ids, len(unit))
+        self._build(unit)
+        self._ids = new_ids
+        return self
+
+    def add(self, vectors: Any, ids: Any = None) -> Self:
+        unit = check_unit(vectors, "vectors", self._rows.shape[1])
+        new_ids = check_ids(ids, len(unit), self._ids)
+        if len(unit):
+            self._extend(unit)
+            self._ids = np.concatenate([self._ids, new_ids])
+        return self
+
+    def search(self, queries: Any, k: int) -> Neighbors:
+        k, unit = self._check_search(queries, k)
+        return self._as_neighbors(*self._find(unit, k))
+
+    def search_exact(self, queries: Any, k: int) -> Neighbors:
+        k, unit = self._check_search(queries, k)
+        return self._as_neighbors(*nearest(unit, self._rows, k))
+
+    def save(self, folder: Any) -> None:
+        self._save(folder, {})
+
+    def __len__(self) -> int:
+        return 0 if self._buffer is None else len(self._ids)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return len(self) > 0
+
+    def _check_search(self, queries: Any, k: int) -> tuple[int, Vectors]:
+        """Give k and the queries as unit vectors."""
+        rows = self._rows
+        return check_k(k, len(rows)), check_unit(queries, "queries", rows.shape[1])
+
+    def _as_neighbors(self, scores: Vectors, positions: Ids) -> Neighbors:
+        """Turn cosines into distances and positions into ids."""
+        distances = np.clip(1 - scores, 0, 2)
+        ids = self._ids[positions]
+        if len(positions) and positions.min() < 0:
+            distances[positions < 0], ids[positions < 0] = np.inf, -1
+        return distances, ids
+
+    @property
+    def _rows(self) -> Vectors:
+        """The gallery, one unit vector per row."""
+        if self._buffer is None:
+            raise ValueError(
+                "This index has an empty gallery. Call fit with at least one vector first."
+            )
+        return self._buffer[: len(self._ids)]
+
+    def _build(self, unit: Vectors) -> None:
+        """Take the gallery."""
+        self._buffer = unit
+
+    def _extend(self, unit: Vectors) -> None:
+        """Append rows, into a buffer with room for more: a vector is copied a few times at most."""
+        old, n_old = self._rows, len(self)
+        n_new = n_old + len(unit)
+        if self._buffer is None or not self._buffer.flags.owndata or len(self._buffer) < n_new:
+            room = n_new + n_old // 4
+            self._buffer = np.empty((room, unit.shape[1]), dtype=np.float32)
+            self._buffer[:n_old] = old
+        self._buffer[n_old:n_new] = unit
+
+    @abstractmethod
+    def _find(self, unit: Vectors, k: int) -> Neighbors:
+        """Return cosines and positions in the gallery, (n_queries, k); -1 where none was found."""
+
+    def _options(self) -> dict[str, Any]:
+        """Options of the constructor, as JSON knows them."""
+        return {}
+
+    def _parts(self) -> dict[str, Any]:
+        """What is saved: arrays, or functions that write a file."""
+        return {"vectors": self._rows, "ids": self._ids}
+
+    def _save(self, folder: Any, extra: Mapping[str, Any]) -> None:
+        about = {"index": self.name, "options": self._options(), "n_gallery": len(self), **extra}
+        if not len(self):
+            raise ValueError("An empty index cannot be saved. Call fit first.")
+        write_parts(Path(folder), about, self._parts())
+
+    def _open(self, files: Mapping[str, Path], mmap: bool) -> None:
+        """Take what was saved."""
+        arrays = open_parts(files, mmap)
+        self._buffer, self._ids = arrays["vectors"], np.array(arrays["ids"])

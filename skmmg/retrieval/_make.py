@@ -1,0 +1,106 @@
+"""Indexes by name, and from a folder."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from skmmg.retrieval._base import LocalIndex, VectorIndex
+from skmmg.retrieval._files import read_manifest
+
+# name: module and class
+_INDEXES = {
+    "exact": ("_exact", "ExactIndex"),
+}
+
+
+def make_index(name: str = "exact", *, metric: str = "cosine", **options: Any) -> VectorIndex:
+    """Make an index, still empty, by its name.
+
+    Parameters
+    ----------
+    name : str, default="exact"
+        - ``"exact"``: compares with every vector, in blocks; neighbours of equal distance come in
+          the order of the gallery. No options.
+    metric : {"cosine"}, default="cosine"
+        The distance is one minus the cosine.
+    **options
+        See above.
+
+    Returns
+    -------
+    VectorIndex
+        With ``fit``, ``add``, ``search``, ``save`` and ``len``.
+
+    Raises
+    ------
+    ValueError
+        If the name or the metric is not known.
+    TypeError
+        If the index has no such option.
+
+    Examples
+    --------
+    >>> from skmmg.retrieval import make_index
+    >>> index = make_index("exact").fit([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])
+    >>> distances, ids = index.search([[1.0, 0.1]], k=2)
+    >>> ids
+    array([[0, 2]])
+    """
+    if name not in _INDEXES:
+        raise ValueError(f"index must be one of {sorted(_INDEXES)}, got {name!r}.")
+    if metric != "cosine":
+        raise ValueError(f"metric must be 'cosine', got {metric!r}.")
+    module, attribute = _INDEXES[name]
+    cls: Callable[..., VectorIndex] = getattr(import_module(f"skmmg.retrieval.{module}"), attribute)
+    known = list(inspect.signature(cls).parameters)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise TypeError(f"Options of index {name!r} are {known}, got {unknown[0]!r}.")
+    return cls(**options)
+
+
+def load_index(folder: Any, mmap: bool = True, verify: bool = True) -> VectorIndex:
+    """Open an index that was saved.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where :meth:`VectorIndex.save` wrote it.
+    mmap : bool, default=True
+        Whether the vectors stay in the file and are read as they are needed. They are never
+        written to; `add` copies them into memory.
+    verify : bool, default=True
+        Whether to read everything once and compare checksums, at about 1 GB per second. Without it
+        only missing files and changed sizes are noticed.
+
+    Returns
+    -------
+    VectorIndex
+        The index, fitted.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no index.
+    ValueError
+        If a file has changed since, is missing, or is of another version.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from skmmg.retrieval import load_index, make_index
+    >>> with TemporaryDirectory() as folder:
+    ...     make_index().fit([[1.0, 0.0], [0.0, 2.0]]).save(folder)
+    ...     len(load_index(folder, mmap=False))
+    2
+    """
+    manifest, files = read_manifest(Path(folder), verify)
+    index = make_index(manifest["index"], **manifest["options"])
+    if not isinstance(index, LocalIndex):
+        raise ValueError(f"{folder} must hold an index of this process, got {index.name!r}.")
+    index._open(files, mmap)
+    return index

@@ -1,0 +1,88 @@
+"""Vectors on their way into an index: checked, float32, of length one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+Vectors = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+_BLOCK_VALUES = 1 << 22
+
+
+def check_unit(vectors: Any, name: str, width: int | None = None) -> Vectors:
+    """Give a new array of the rows, scaled to length one; rows of zeros stay zeros."""
+    if sparse.issparse(vectors):
+        raise TypeError(f"{name} must be a dense array, got a sparse matrix. Call toarray() first.")
+    rows = np.asarray(vectors)
+    if rows.ndim != 2 or rows.shape[1] == 0 or rows.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{name} must be numbers of shape (n, d), got shape {rows.shape} and dtype "
+            f"{rows.dtype}. One vector v is v[None, :]."
+        )
+    if width is not None and rows.shape[1] != width:
+        raise ValueError(
+            f"{name} must have the width of the fitted vectors, {width}, got {rows.shape[1]}."
+        )
+    unit = np.empty(rows.shape, dtype=np.float32)
+    step = max(1, _BLOCK_VALUES // rows.shape[1])
+    for start in range(0, len(rows), step):
+        _scale(rows[start : start + step], unit[start : start + step], name, start)
+    return unit
+
+
+def _scale(rows: NDArray[Any], out: Vectors, name: str, start: int) -> None:
+    """Divide rows by their largest value first, so that no square under- or overflows."""
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    if not np.isfinite(largest).all():
+        bad = int(np.flatnonzero(~np.isfinite(largest))[0]) + start
+        raise ValueError(
+            f"{name} must be finite, but row {bad} has a NaN or an infinite value. Leave out the "
+            f"items that lack the modality."
+        )
+    largest = np.where(largest == 0, 1, largest)
+    np.divide(rows, largest, out=out, casting="unsafe")
+    lengths = np.sqrt(np.einsum("nd,nd->n", out, out))
+    out /= np.where(lengths == 0, 1, lengths)[:, None]
+
+
+def check_ids(ids: Any, n_rows: int, fitted: Ids | None = None) -> Ids:
+    """Give one new id per row, different from each other and from the fitted ones."""
+    if ids is None:
+        start = 0 if fitted is None else len(fitted)
+        if fitted is not None and not np.array_equal(fitted, np.arange(start)):
+            raise ValueError("The fitted vectors have ids of their own. Give ids to add, too.")
+        return np.arange(start, start + n_rows)
+    values = np.asarray(ids)
+    if values.shape != (n_rows,) or values.dtype.kind not in "iu":
+        raise ValueError(
+            f"ids must be integers of shape ({n_rows},), one per vector, got shape {values.shape} "
+            f"and dtype {values.dtype}."
+        )
+    values = values.astype(np.int64)
+    if n_rows and values.min() < 0:
+        raise ValueError(f"ids must be at least 0, got {values.min()}; -1 means no neighbour.")
+    everything = values if fitted is None else np.concatenate([fitted, values])
+    unique, counts = np.unique(everything, return_counts=True)
+    if len(unique) < len(everything):
+        raise ValueError(
+            f"ids must be different, but {unique[counts > 1][0]} occurs more than once. An index "
+            f"does not replace vectors: fit it anew."
+        )
+    return values
+
+
+def check_k(k: Any, n_gallery: int) -> int:
+    """Give the number of neighbours, or raise if the gallery has fewer."""
+    if isinstance(k, (bool, np.bool_)) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise ValueError(f"k must be an integer of at least 1, got {k!r}.")
+    if k > n_gallery:
+        raise ValueError(
+            f"k must be at most the size of the gallery, {n_gallery}, got {k}. Ask for fewer "
+            f"neighbours, or add items."
+        )
+    return int(k)
