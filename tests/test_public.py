@@ -133,7 +133,8 @@ def _described_parameters(doc: str) -> list[str]:
     section = re.search(
         r"^(?:Parameters|Attributes)\n-+\n(.*?)(?=^\w[\w ]*\n-+$|\Z)", doc, re.MULTILINE | re.DOTALL
     )
-    lines = re.findall(r"^(\w[\w, *]*?)(?: : .*)?$", section[1] if section else "", re.MULTILINE)
+    text = section[1] if section else ""
+    lines = re.findall(r"^\*{0,2}(\w[\w, *]*?)(?: : .*)?$", text, re.MULTILINE)
     return [name.strip() for line in lines for name in line.split(",")]
 
 
