@@ -10,6 +10,7 @@ import pandas as pd
 from skmmg.models._base import ModelOutput, ModelSpec
 from skmmg.models.gat import GAT
 from skmmg.models.gcn import GCN
+from skmmg.models.hero import HERO
 from skmmg.models.hgnn_ima import HGNNIMA
 from skmmg.models.hgt import HGT
 from skmmg.models.mhgat import MHGAT
@@ -30,11 +31,13 @@ MODELS: dict[str, type[ModelSpec]] = {
     "sage": SAGE,
     "shgp": SHGP,
     "xgea": XGEA,
+    "hero": HERO,
 }
 
 __all__ = [
     "GAT",
     "GCN",
+    "HERO",
     "HGNNIMA",
     "HGT",
     "MHGAT",
