@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from skmmg._sklearn import Interval, StrOptions
+from skmmg.estimators._batching import check_samples, make_plan
 from skmmg.estimators._focus import Block, Focus, RowGraph
 from skmmg.estimators._labels import KnownLabels
 from skmmg.estimators._params import GRAPHS, NamedSpecsMixin
@@ -32,8 +33,10 @@ from skmmg.training import (
     EpochTasks,
     GraphNet,
     NodeDataset,
+    Ranks,
     choose_device,
     column_statistics,
+    infer_in_blocks,
     private_seed,
     train,
 )
@@ -56,6 +59,8 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "num_neighbors": [Interval(Integral, -1, None, closed="left"), list, tuple, None],
         "optimizer": [StrOptions(set(OPTIMIZERS))],
         "lr_scheduler": [StrOptions({"one_cycle", "cosine"}), None],
         "early_stopping": ["boolean", StrOptions(EARLY_STOPPING)],
@@ -83,6 +88,8 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         max_epochs: int = 300,
         lr: float = 3e-3,
         weight_decay: float = 5e-3,
+        batch_size: int | None = None,
+        num_neighbors: int | Sequence[int] | None = None,
         optimizer: str = "adamw",
         lr_scheduler: str | None = None,
         early_stopping: bool | str = True,
@@ -106,6 +113,8 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         self.max_epochs = max_epochs
         self.lr = lr
         self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.num_neighbors = num_neighbors
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.early_stopping = early_stopping
@@ -217,6 +226,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
             focus = labels.on(focus)
             if validation is not None:
                 validation = (labels.on(validation[0]), *validation[1:])
+        plan = make_plan(spec, self.batch_size, self.num_neighbors, seed)
         context = self._init_callback_context(max_subtasks=self.max_epochs)
         context.call_on_fit_task_begin(estimator=self, X=callback_data[0], y=callback_data[1])
 
@@ -237,6 +247,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
                 trained.to(device=device, dtype=self._training_dtype()),
                 self._dataset(focus, y, weight, device),
                 None if validation is None else self._dataset(*validation, device),
+                plan=plan,
                 criterion=criterion,
                 optimizer=self.optimizer,
                 lr=self.lr,
@@ -268,8 +279,11 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         self, focus: Focus, y: np.ndarray, weight: np.ndarray, device: torch.device
     ) -> NodeDataset:
         dtype = self._training_dtype()
+        whole = self.batch_size is None
         return NodeDataset(
-            graph=focus.tensors(device, dtype),
+            graph=focus.tensors(device, dtype)
+            if whole
+            else focus.store(self.missing, device, dtype),
             ids=torch.tensor(focus.ids, device=device),
             y=torch.tensor(y, device=device),
             weight=torch.tensor(weight, device=device, dtype=dtype),
@@ -291,12 +305,27 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
 
     def _infer_focus(self, focus: Focus, state: FittedState) -> ModelOutput:
         """Output of the module of a fitted state."""
-        module, graph = self._inference_module(state), self._inference_tensors(focus)
+        module = self._inference_module(state)
+        if self.batch_size is not None:
+            return self._infer_in_blocks(module, focus, state, self.batch_size)
+        graph = self._inference_tensors(focus)
         ids = torch.tensor(focus.ids, device=graph.device)
         infer = getattr(module, "infer", module)
         with torch.no_grad():
             output: ModelOutput = infer(graph, ids)
         return output
+
+    def _infer_in_blocks(
+        self, module: nn.Module, focus: Focus, state: FittedState, batch_size: int
+    ) -> ModelOutput:
+        """The same numbers, from parts of the graph."""
+        spec: ModelSpec = state["spec_"]
+        check_samples(spec)
+        store = focus.store(state["missing_"], choose_device(self.device), self._inference_dtype())
+        with torch.no_grad():
+            return infer_in_blocks(
+                module, store, focus.ids, num_hops=spec.num_hops(), batch_size=batch_size
+            )
 
     def _inference_module(self, state: FittedState) -> nn.Module:
         device, dtype = choose_device(self.device), self._inference_dtype()
@@ -333,7 +362,8 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
 
     # ------------------------------------------------------------------ helpers of fit
     def _seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        return seed if self.batch_size is None else Ranks.current().agree(seed)
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[Self]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -68,6 +68,16 @@ class MultiModalGraphClassifier(
         Learning rate.
     weight_decay : float, default=5e-3
         Weight decay of the optimizer.
+    batch_size : int or None, default=None
+        Target nodes per mini-batch; None takes the whole graph at once. With it only the part of
+        the graph around a batch is made into tensors, so that features may lie in a memory-mapped
+        file that is larger than the memory, and predictions are made in blocks, without sampling:
+        they are those of the whole graph. Where torch.distributed is initialised, `fit` shares the
+        work between its processes, each of which has batches of this size.
+    num_neighbors : int, list of int or None, default=None
+        In-neighbours that a node of a mini-batch draws in every relation and epoch, for every step
+        away from the target nodes, the nearest first; see `skmmg.models.ModelSpec.num_hops` for the
+        number of steps. -1 and None take all. Needs `batch_size`.
     optimizer : {"adamw", "adam", "rmsprop", "sgd"}, default="adamw"
         Optimizer of torch.
     lr_scheduler : {"one_cycle", "cosine"} or None, default=None
@@ -96,8 +106,8 @@ class MultiModalGraphClassifier(
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last fit. The optimizer starts afresh.
     random_state : int, RandomState instance or None, default=None
-        Seed of the initial weights, of dropout and of the validation split. torch's global
-        generators are neither used nor changed.
+        Seed of the initial weights, of dropout, of the validation split and of mini-batches.
+        torch's global generators are neither used nor changed.
     verbose : int, default=0
         1 prints a line per epoch. For a progress bar, also within a grid search, use
         ``set_callbacks(sklearn.callback.ProgressBar())``.
@@ -182,6 +192,8 @@ class MultiModalGraphClassifier(
         max_epochs: int = 300,
         lr: float = 3e-3,
         weight_decay: float = 5e-3,
+        batch_size: int | None = None,
+        num_neighbors: int | Sequence[int] | None = None,
         optimizer: str = "adamw",
         lr_scheduler: str | None = None,
         early_stopping: bool | str = True,
@@ -206,6 +218,8 @@ class MultiModalGraphClassifier(
             max_epochs=max_epochs,
             lr=lr,
             weight_decay=weight_decay,
+            batch_size=batch_size,
+            num_neighbors=num_neighbors,
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
             early_stopping=early_stopping,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -32,7 +32,12 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Pretrainin
         and "infomax" otherwise. In a Pipeline with a classifier at its end, `fit` gets a y.
     modalities, graph, fusion, setting, missing, scaling : see `MultiModalGraphClassifier`
         The form of X, the model's inputs.
-    max_epochs, lr, weight_decay, optimizer, lr_scheduler : see `MultiModalGraphClassifier`
+    max_epochs, lr, weight_decay : see `MultiModalGraphClassifier`
+        Training.
+    batch_size, num_neighbors : see `MultiModalGraphClassifier`
+        Mini-batches. "infomax" shuffles the features of a batch's nodes among these nodes, and
+        summarises each batch.
+    optimizer, lr_scheduler : see `MultiModalGraphClassifier`
         Training.
     early_stopping : bool or str, default=True
         As in `MultiModalGraphClassifier` for "classification". The other objectives need no
@@ -90,6 +95,8 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Pretrainin
         max_epochs: int = 300,
         lr: float = 3e-3,
         weight_decay: float = 5e-3,
+        batch_size: int | None = None,
+        num_neighbors: int | Sequence[int] | None = None,
         optimizer: str = "adamw",
         lr_scheduler: str | None = None,
         early_stopping: bool | str = True,
@@ -114,6 +121,8 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Pretrainin
             max_epochs=max_epochs,
             lr=lr,
             weight_decay=weight_decay,
+            batch_size=batch_size,
+            num_neighbors=num_neighbors,
             optimizer=optimizer,
             lr_scheduler=lr_scheduler,
             early_stopping=early_stopping,

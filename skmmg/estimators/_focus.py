@@ -12,7 +12,13 @@ import torch
 from skmmg.graph import MultiModalGraph, NodeView, Schema
 from skmmg.graph._neighbors import FittedNeighbors, NeighborSpec
 from skmmg.nn import GraphTensors
-from skmmg.training import Statistics, column_statistics, graph_tensors, scale_features
+from skmmg.training import (
+    GraphStore,
+    Statistics,
+    column_statistics,
+    graph_tensors,
+    scale_features,
+)
 
 Block = np.ndarray | sp.csr_array
 ROW = "row"
@@ -64,6 +70,12 @@ class Focus:
         if self.labels is None:
             return tensors
         return tensors.with_labels(torch.tensor(self.labels, device=device))
+
+    def store(self, missing: str, device: torch.device, dtype: torch.dtype) -> GraphStore:
+        """The graph, left where it is, for parts of it as tensors."""
+        return GraphStore(
+            self.graph, self.statistics, self.node_type, missing, device, dtype, self.labels
+        )
 
     def at(self, ids: np.ndarray) -> Focus:
         """The same graph seen from other nodes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from skmmg._sklearn import validate_params
 from skmmg.graph import Schema
 from skmmg.nn import GraphTensors
+
+# new states of the nodes of a graph from their states, (n_states, n_nodes, channels) both
+Layer = Callable[[Tensor, GraphTensors], Tensor]
 
 
 @dataclass
@@ -45,6 +48,26 @@ class ModelOutput:
     unimodal_logits: dict[str, Tensor] = field(default_factory=dict)
     penalties: dict[str, Tensor] = field(default_factory=dict)
     modality_weights: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Layerwise:
+    """A module cut at its layers: all nodes of a layer can be computed before the next.
+
+    Parameters
+    ----------
+    encode : callable
+        Maps `GraphTensors` to states (n_states, n_nodes of all types, channels).
+    layers : list of callable
+        Each maps states and a graph, without features, to new states; a node's depends on those
+        of itself and of its in-neighbours.
+    read_out : callable
+        Maps the last states of some target nodes, (n_states, n_samples, channels), to their output.
+    """
+
+    encode: Callable[[GraphTensors], Tensor]
+    layers: list[Layer]
+    read_out: Callable[[Tensor], ModelOutput]
 
 
 class GraphModule(Protocol):
@@ -102,6 +125,8 @@ class ModelSpec(BaseEstimator):
     uses_labels: ClassVar[bool] = False
     #: whether it is trained without labels, by the penalties that its module gives in training
     self_supervised: ClassVar[bool] = False
+    #: whether the part of a graph around some nodes is enough for their output, see `num_hops`
+    samples: ClassVar[bool] = True
     #: tasks that it can be trained for
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
 
@@ -145,6 +170,25 @@ class ModelSpec(BaseEstimator):
                 "one node type a feature matrix."
             )
         return self._build(schema, n_outputs, self._check_fusion(fusion), missing)
+
+    def num_hops(self) -> int:
+        """Steps, against the edges, to the furthest node that a node's output depends on.
+
+        Mini-batches hold the nodes within so many steps. What completes missing modalities comes on
+        top of it. A model with `samples = False` has no such number.
+
+        Returns
+        -------
+        int
+            Number of steps: `num_layers`, unless a model says otherwise.
+
+        Examples
+        --------
+        >>> from skmmg.models import HGT, MLP
+        >>> HGT(num_layers=3).num_hops(), MLP(num_layers=3).num_hops()
+        (3, 0)
+        """
+        return int(self.num_layers)
 
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         raise NotImplementedError(f"{type(self).__name__} has no _build.")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from skmmg.graph import Schema
-from skmmg.models._base import Backbone, ModelOutput
+from skmmg.models._base import Backbone, Layer, Layerwise, ModelOutput
 from skmmg.nn import GraphTensors, ModalityAttention, ModalityEncoder
 from skmmg.nn._field import ReceptiveField, receptive_field
 
@@ -79,7 +79,19 @@ class EarlyFusion(nn.Module):
         h = _encode(self.encoder, graph, field)  # (M, N, d)
         x = merge_modalities(h, self.early_fusion)
         z = _states_of(self.backbone, x, graph, field, str(self.target), ids)
-        return ModelOutput(self.head(z), z)
+        return self._read_out(z[None])
+
+    def _read_out(self, h: Tensor) -> ModelOutput:
+        return ModelOutput(self.head(h[0]), h[0])
+
+    def layerwise(self) -> Layerwise | None:
+        """The network cut at its layers, if the backbone has them one by one."""
+
+        def encode(graph: GraphTensors) -> Tensor:
+            return merge_modalities(self.encoder(graph), self.early_fusion)[None]
+
+        layers = _side_by_side([self.backbone])
+        return None if layers is None else Layerwise(encode, layers, self._read_out)
 
 
 class LateFusion(nn.Module):
@@ -117,18 +129,46 @@ class LateFusion(nn.Module):
             _states_of(net, h_m, graph, field, str(self.target), ids)
             for net, h_m in zip(self.backbones, h, strict=True)
         ]
+        return self._read_out(torch.stack(parts))
+
+    def _read_out(self, parts: Tensor) -> ModelOutput:
+        """Merge what the networks give, (M, n, d)."""
         if self.late_fusion == "logits":
             scores = [head(z) for head, z in zip(self.heads, parts, strict=True)]
             logits = torch.stack([s.log_softmax(1) for s in scores]).mean(0)
-            return ModelOutput(logits, torch.stack(parts).mean(0))
+            return ModelOutput(logits, parts.mean(0))
         weights = None
         if self.attention is not None:
-            z, weights = self.attention(torch.stack(parts))
+            z, weights = self.attention(parts)
         elif self.late_fusion == "concat":
-            z = torch.cat(parts, 1)
+            z = torch.cat(list(parts), 1)
         else:
-            z = torch.stack(parts).mean(0)
+            z = parts.mean(0)
         return ModelOutput(self.head(z), z, modality_weights=weights)
+
+    def layerwise(self) -> Layerwise | None:
+        """The network cut at its layers, if the backbones have them one by one."""
+
+        def encode(graph: GraphTensors) -> Tensor:
+            return self.encoder(graph).tanh()
+
+        layers = _side_by_side(self.backbones)
+        return None if layers is None else Layerwise(encode, layers, self._read_out)
+
+
+def _side_by_side(backbones: Iterable[nn.Module]) -> list[Layer] | None:
+    """Layers of backbones that work side by side, the first of all of them, the second..."""
+    columns: list[list[Layer]] = []
+    for net in backbones:
+        stages: Callable[[], list[Layer]] | None = getattr(net, "stages", None)
+        if stages is None:
+            return None
+        columns.append(stages())
+
+    def layer(row: tuple[Layer, ...]) -> Layer:
+        return lambda h, graph: torch.cat([f(h[[i]], graph) for i, f in enumerate(row)])
+
+    return [layer(row) for row in zip(*columns, strict=True)]
 
 
 def _find_field(

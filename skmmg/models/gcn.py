@@ -116,6 +116,10 @@ class GCN(ModelSpec):
         self.early_fusion = early_fusion
         self.late_fusion = late_fusion
 
+    def num_hops(self) -> int:
+        """One more than the layers: an edge's weight depends on the edges into its source."""
+        return self.num_layers + 1 if self.num_layers else 0
+
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         return fuse(
             lambda channels: GCNBackbone(

@@ -113,6 +113,7 @@ class HERO(ModelSpec):
     )
     fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
     self_supervised: ClassVar[bool] = True
+    samples: ClassVar[bool] = False  # self-expression is among all nodes
     # all classes of pretraining are 0: what a module sees of them is which nodes it was trained on
     uses_labels: ClassVar[bool] = True
 

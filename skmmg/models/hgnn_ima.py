@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelOutput, ModelSpec, check_heads
+from skmmg.models._base import Layer, Layerwise, ModelOutput, ModelSpec, check_heads
 from skmmg.nn import GraphTensors, HGNNIMAConv, ModalityAttention, ModalityEncoder
 from skmmg.nn._attention import EdgeAttention
 from skmmg.nn._dropout import dropout
@@ -280,6 +280,10 @@ class HGNNIMA(ModelSpec):
             if key != "preset"
         }
 
+    def num_hops(self) -> int:
+        """Number of layers, which the preset may say."""
+        return int(self.settings()["num_layers"])
+
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         check_heads(self.hidden_channels, self.heads)
         return HGNNIMAModule(schema, n_outputs, missing=missing, **self.settings())
@@ -372,10 +376,20 @@ class HGNNIMAModule(nn.Module):
             h = dropout(h, self.dropout, self.training)
             if paid is not None:
                 attention.append(paid)
-        h = h[:, field.target]  # (M, n, d)
+        return self._read_out(h[:, field.target]), attention
+
+    def _read_out(self, h: Tensor) -> ModelOutput:
+        """Fusion and classifier (12 to 15), from the target nodes' states (M, n, d)."""
         z, weights = self.fusion(h)
-        unimodal = self._unimodal(h)
-        return ModelOutput(self.head(z), z, unimodal, modality_weights=weights), attention
+        return ModelOutput(self.head(z), z, self._unimodal(h), modality_weights=weights)
+
+    def layerwise(self) -> Layerwise:
+        """The network, cut at its layers."""
+
+        def layer(conv: HGNNIMAConv) -> Layer:
+            return lambda h, graph: conv.propagate(h, graph.edges(self.edge_types))[0]
+
+        return Layerwise(self.encoder, [layer(conv) for conv in self._layers()], self._read_out)
 
     def _unimodal(self, h: Tensor) -> dict[str, Tensor]:
         """Scores from single modalities by the shared classifier (15)."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelSpec, check_heads
+from skmmg.models._base import Layer, ModelSpec, check_heads
 from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION, fuse
 from skmmg.nn import GraphTensors, HGNNIMAConv
 from skmmg.nn._dropout import dropout
@@ -178,3 +178,11 @@ class HGTBackbone(nn.Module):
             h, _ = conv.propagate(h, edges)
             h = dropout(h, self.dropout, self.training)
         return h[0]
+
+    def stages(self) -> list[Layer]:
+        """The layers one by one, for `Layerwise`."""
+
+        def layer(conv: HGNNIMAConv) -> Layer:
+            return lambda h, graph: conv.propagate(h, graph.edges(self.edge_types))[0]
+
+        return [layer(conv) for conv in cast("Iterable[HGNNIMAConv]", self.convs)]

@@ -75,6 +75,10 @@ class MLP(ModelSpec):
         self.early_fusion = early_fusion
         self.late_fusion = late_fusion
 
+    def num_hops(self) -> int:
+        """0: it looks at a node alone."""
+        return 0
+
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         return fuse(
             lambda channels: MLPBackbone(channels, self.num_layers, self.dropout, schema.target),

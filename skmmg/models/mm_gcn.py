@@ -115,6 +115,10 @@ class MMGCN(ModelSpec):
         self.readout = readout
         self.gate = gate
 
+    def num_hops(self) -> int:
+        """One more than the layers: an edge's weight depends on the edges into its source."""
+        return self.num_layers + 1 if self.num_layers else 0
+
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         return MMGCNModule(schema, n_outputs, missing=missing, **self.get_params(deep=False))
 

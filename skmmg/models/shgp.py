@@ -93,6 +93,7 @@ class SHGP(ModelSpec):
     )
     fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
     self_supervised: ClassVar[bool] = True
+    samples: ClassVar[bool] = False  # clusters are of all nodes
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_channels": [Interval(Integral, 1, None, closed="left")],

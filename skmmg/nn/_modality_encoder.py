@@ -16,6 +16,8 @@ from skmmg.nn._sparse import SparseMatrix
 # rounds of "mean_neighbors": movie -> director -> another movie of the same director
 _HOPS = 2
 MISSING = ("copy", "zero", "mean_neighbors", "learned")
+# how far away a state is looked for that completes a node
+COMPLETION_HOPS = {"copy": 1, "zero": 0, "mean_neighbors": _HOPS, "learned": 0}
 
 
 class ModalityEncoder(nn.Module):
@@ -90,7 +92,7 @@ class ModalityEncoder(nn.Module):
     @property
     def hops(self) -> int:
         """How far away a state is looked for that completes a node."""
-        return {"mean_neighbors": _HOPS, "copy": 1}.get(self.missing, 0)
+        return COMPLETION_HOPS[self.missing]
 
     def forward(self, graph: GraphTensors) -> Tensor:
         """States (n_modalities, n_nodes of all types, channels), types in the graph's order."""

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from skmmg.models import ModelOutput
 from skmmg.nn import GraphTensors
+from skmmg.training._parallel import Ranks
 from skmmg.training._stopping import StopTraining
+from skmmg.training._store import GraphStore
 
-Batch = tuple[tuple[GraphTensors, Tensor], tuple[Tensor, Tensor]]
+# (graph, target ids), (classes, weights, what the loss counts among processes that share a batch)
+Batch = tuple[tuple[GraphTensors, Tensor], tuple[Tensor, Tensor, float | None]]
 
 
 @dataclass
@@ -27,7 +30,7 @@ class NodeDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
     have one length.
     """
 
-    graph: GraphTensors
+    graph: GraphTensors | GraphStore
     ids: Tensor
     y: Tensor
     weight: Tensor
@@ -47,14 +50,15 @@ class GraphLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         data = self.dataset
-        yield (data.graph, data.ids), (data.y, data.weight)
+        assert isinstance(data.graph, GraphTensors)
+        yield (data.graph, data.ids), (data.y, data.weight, None)
 
     def __len__(self) -> int:
         return 1
 
 
 class GraphNet(NeuralNet):
-    """Net whose batches are ((graph, node ids), (classes, weights))."""
+    """Net whose batches are ((graph, node ids), (classes, weights, share))."""
 
     def __init__(
         self,
@@ -83,17 +87,17 @@ class GraphNet(NeuralNet):
     def get_loss(
         self,
         y_pred: ModelOutput,
-        y_true: tuple[Tensor, Tensor],
+        y_true: tuple[Tensor, Tensor, float | None],
         X: Any = None,
         training: bool = False,
     ) -> Tensor:
         """Loss of a batch; its parts, and the accuracy if there is one, go to the history."""
-        y, weight = y_true
+        y, weight, share = y_true
         loss, parts = self.criterion_(y_pred, y, weight)
         if y_pred.logits.shape[1]:
             parts["acc"] = ((y_pred.logits.argmax(1) == y) * weight).sum() / weight.sum()
         self._parts = {name: part.detach() for name, part in parts.items()}
-        return loss
+        return loss if share is None else loss * share
 
     def run_single_epoch(
         self,
@@ -107,18 +111,18 @@ class GraphNet(NeuralNet):
         if iterator is None:
             return
         sums: dict[str, Tensor | float] = defaultdict(float)
-        n_nodes = 0
+        n_nodes, shared = 0, False
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
-            size = len(batch[1][0])
-            self.history.record_batch(prefix + "_loss", step["loss"].item())
+            loss, size, counts = _over_ranks(step["loss"].detach(), *batch[1][::2])
+            self.history.record_batch(prefix + "_loss", loss)
             self.history.record_batch(prefix + "_batch_size", size)
             self.notify("on_batch_end", batch=batch, training=training, **step)
-            n_nodes += size
+            n_nodes, shared = n_nodes + size, batch[1][2] is not None
             for name, part in self._parts.items():
-                sums[name] = sums[name] + part * size
-        for name, total in sums.items():
+                sums[name] = sums[name] + part * counts
+        for name, total in (Ranks.current().gather(sums) if shared else sums).items():
             self.history.record(f"{prefix}_{name}", float(total) / n_nodes)
 
     def plain_history(self) -> list[dict[str, float]]:
@@ -139,6 +143,15 @@ class GraphNet(NeuralNet):
             self.fit_loop(X, y, **fit_params)
         self.notify("on_train_end", X=X, y=y)
         return self
+
+
+def _over_ranks(loss: Tensor, y: Tensor, share: float | None) -> tuple[float, int, float]:
+    """Loss and number of nodes of a batch, and how many of the nodes this process stands for."""
+    if share is None:
+        return loss.item(), len(y), len(y)
+    ranks = Ranks.current()
+    total, size = ranks.sum(torch.stack([loss, loss.new_tensor(len(y) if share else 0)])).tolist()
+    return total / ranks.count, int(size), size * share / ranks.count
 
 
 def _internal(column: str) -> bool:

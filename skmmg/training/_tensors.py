@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,6 +14,7 @@ from skmmg.nn import GraphTensors, SparseMatrix
 
 # statistics of a modality of a node type: mean and scale of its columns, (n_features,) each
 Statistics = dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]
+EdgeType = tuple[str, str, str]
 
 _BLOCK_ROWS = 4096
 _TABLE_SPREAD = 100.0
@@ -127,34 +129,45 @@ def _digest(statistics: Statistics) -> bytes:
 def _make_tensors(
     graph: MultiModalGraph, statistics: Statistics, device: torch.device, dtype: torch.dtype
 ) -> GraphTensors:
-    x = {
-        node_type: {
-            modality: _feature_tensor(
-                values,
-                graph.present(node_type, modality),
-                *statistics[node_type][modality],
-                dtype,
-                device,
-            )
-            for modality, values in modalities.items()
-        }
-        for node_type, modalities in graph.x.items()
-    }
-    missing = {
-        node_type: {
-            modality: torch.from_numpy(~present).to(device)
-            for modality in modalities
-            if not (present := graph.present(node_type, modality)).all()
-        }
-        for node_type, modalities in graph.x.items()
-    }
+    present = {t: {m: graph.present(t, m) for m in xs} for t, xs in graph.x.items()}
+    edges = graph.edge_index, graph.edge_weight
+    return make_tensors(
+        graph.x, present, graph.n_nodes, *edges, statistics, device=device, dtype=dtype
+    )
+
+
+def make_tensors(
+    x: Mapping[str, Mapping[str, np.ndarray | sp.csr_array]],
+    present: Mapping[str, Mapping[str, np.ndarray]],
+    num_nodes: Mapping[str, int],
+    edge_index: Mapping[EdgeType, np.ndarray],
+    edge_weight: Mapping[EdgeType, np.ndarray],
+    statistics: Statistics,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> GraphTensors:
+    """Tensors of the arrays of a graph or of a part of one; `present` are masks of its rows."""
     return GraphTensors(
-        x=x,
-        num_nodes=dict(graph.n_nodes),
-        edge_index={e: torch.tensor(index, device=device) for e, index in graph.edge_index.items()},
-        missing=missing,
+        x={
+            node_type: {
+                m: _feature_tensor(
+                    values, present[node_type][m], *statistics[node_type][m], dtype, device
+                )
+                for m, values in modalities.items()
+            }
+            for node_type, modalities in x.items()
+        },
+        num_nodes=dict(num_nodes),
+        edge_index={e: torch.tensor(index, device=device) for e, index in edge_index.items()},
+        missing={
+            node_type: {
+                m: torch.from_numpy(~mask).to(device) for m, mask in masks.items() if not mask.all()
+            }
+            for node_type, masks in present.items()
+        },
         edge_weight={
-            e: torch.tensor(w, dtype=dtype, device=device) for e, w in graph.edge_weight.items()
+            e: torch.tensor(w, dtype=dtype, device=device) for e, w in edge_weight.items()
         },
         device=device,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ from skorch.callbacks import Callback, LRScheduler
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
-from skmmg.training._net import GraphNet, NodeDataset
+from skmmg.training._batches import BatchLoader, BatchPlan
+from skmmg.training._net import GraphLoader, GraphNet, NodeDataset
+from skmmg.training._parallel import Ranks
 from skmmg.training._stopping import make_stopping
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
@@ -37,10 +40,14 @@ def train(
     n_iter_no_change: int,
     tol: float,
     device: torch.device,
+    plan: BatchPlan | None = None,
     verbose: int = 0,
     callbacks: Sequence[tuple[str, Callback]] = (),
 ) -> GraphNet:
-    """Fit `module` in place and return the net, whose history has a row per epoch."""
+    """Fit `module` in place and return the net, whose history has a row per epoch.
+
+    With a plan by mini-batches, which the processes of torch's default group share.
+    """
     all_callbacks = list(callbacks)
     if early_stopping is not None:
         stopping = make_stopping(early_stopping, n_iter_no_change, tol)
@@ -48,6 +55,13 @@ def train(
     if lr_scheduler is not None:
         all_callbacks.append(("lr_scheduler", _make_scheduler(lr_scheduler, lr, max_epochs)))
     silent: dict[str, Any] = {} if verbose else {"callbacks__print_log": None}
+    loaders: dict[str, Any] = {"iterator_train": GraphLoader, "iterator_valid": GraphLoader}
+    if plan is not None:
+        module = _share(module, plan.seed)
+        loaders = {
+            "iterator_train": partial(BatchLoader, plan=plan, training=True),
+            "iterator_valid": partial(BatchLoader, plan=plan, training=False),
+        }
     net = GraphNet(
         module,
         criterion=criterion,
@@ -59,9 +73,18 @@ def train(
         device=device,
         verbose=verbose,
         callbacks=all_callbacks,
+        **loaders,
         **silent,
     )
     return net.fit(data)
+
+
+def _share(module: nn.Module, seed: int) -> nn.Module:
+    """The module as the processes train it together, each with dropout of its own."""
+    ranks = Ranks.current()
+    if ranks.count > 1:
+        torch.manual_seed(seed + ranks.rank)
+    return ranks.wrap(module)
 
 
 def _make_scheduler(name: str, lr: float, max_epochs: int) -> LRScheduler:

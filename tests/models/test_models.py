@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
@@ -76,6 +77,25 @@ def draw_parts() -> tuple[dict[str, Any], dict[Any, np.ndarray]]:
 def make_graph() -> MultiModalGraph:
     nodes, edges = draw_parts()
     return MultiModalGraph({**nodes, "tag": N_NODES["tag"]}, edges)
+
+
+def make_sparse_graph() -> MultiModalGraph:
+    """Forty movies so far from each other that a batch is a small part; edges have weights."""
+    rng = np.random.default_rng(0)
+    nodes: dict[str, Any] = {t: {} for t in ("movie", "actor")}
+    for node_type, modality, size in (("movie", "text", 40), ("movie", "image", 40)):
+        nodes[node_type][modality] = rng.normal(size=(size, 4))
+        nodes[node_type][modality][rng.random(size) < 0.3] = np.nan
+    nodes["actor"]["text"] = rng.normal(size=(30, 3))
+    # every actor and tag is next to a movie: a batch of all movies is the whole graph
+    stars = np.stack([rng.integers(40, size=36), np.arange(36) % 30])
+    tagged = np.stack([np.arange(20) % 10, rng.integers(40, size=20)])
+    similar, weights = rng.integers(40, size=(2, 30)), rng.random(30) + 0.5
+    matrix = sparse.coo_array((weights, tuple(similar)), shape=(40, 40))
+    return MultiModalGraph(
+        {**nodes, "tag": 10},
+        {STARS: stars, SIMILAR: matrix, TAGGED: tagged},
+    )
 
 
 def make_single_type_graph() -> MultiModalGraph:
@@ -206,6 +226,28 @@ def test_a_featureless_type_can_be_classified(model: str) -> None:
     clf = fit(small(model), make_graph().nodes("tag"), np.array([0, 1, 1]))
 
     assert np.isfinite(clf.predict_proba(make_graph().nodes("tag"))).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*takes no weights of edges:UserWarning")
+@pytest.mark.parametrize("missing", ["copy", "mean_neighbors"])
+@pytest.mark.parametrize("model", MODELS)
+def test_mini_batches_without_sampling_give_the_numbers_of_the_whole_graph(
+    model: str, missing: str
+) -> None:
+    X, y = make_sparse_graph().nodes("movie"), np.arange(40) % N_CLASSES
+    spec, settings = small(model), {"missing": missing, "precision": "float64"}
+    if not spec.samples:
+        with pytest.raises(ValueError, match="needs the whole graph at once"):
+            fit(spec, X, y, batch_size=4, **settings)
+        return
+
+    whole = fit(spec, X, y, **settings)
+    batches = fit(spec, X, y, batch_size=40, **settings)
+    expected = whole.predict_proba(X[::-1])
+
+    assert_allclose(batches.history_[0]["train_loss"], whole.history_[0]["train_loss"], rtol=1e-9)
+    assert_allclose(batches.predict_proba(X[::-1]), expected, atol=1e-9)
+    assert_allclose(whole.set_params(batch_size=3).predict_proba(X[::-1]), expected, atol=1e-9)
 
 
 # ------------------------------------------------------------------------------ invariance

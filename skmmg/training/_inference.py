@@ -1,0 +1,146 @@
+"""Exact inference in bounded memory, without sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skmmg.models import ModelOutput
+from skmmg.models._base import Layer, Layerwise
+from skmmg.training._batches import prefetch
+from skmmg.training._sampler import Hop, Neighborhood
+from skmmg.training._store import GraphStore
+
+# Nodes of a layer that are computed at once, at least: one step around them is little.
+_LAYER_BLOCK = 4096
+
+Ids = dict[str, np.ndarray]
+Compute = Callable[[Neighborhood], Tensor]
+# states of some nodes, by type: their ids, ascending, and (n_states, n_nodes, channels)
+_States = Mapping[str, tuple[np.ndarray, Tensor]]
+
+
+def infer_in_blocks(
+    module: nn.Module, store: GraphStore, ids: np.ndarray, *, num_hops: int, batch_size: int
+) -> ModelOutput:
+    """Output for target nodes, the same as from the whole graph; without attention and penalties.
+
+    Where the module can be cut at its layers, all nodes of a layer that are needed are computed, in
+    blocks, before the next. Otherwise blocks of `batch_size` target nodes are computed, each on all
+    nodes within `num_hops` steps.
+    """
+    n_samples = len(ids)
+    if not n_samples:  # an empty graph is no input for a model
+        ids = np.zeros(1, dtype=np.int64)
+    cut: Callable[[], Layerwise | None] | None = getattr(module, "layerwise", None)
+    layerwise = None if cut is None else cut()
+    if layerwise is not None:
+        outputs = _by_layers(layerwise, store, ids, batch_size)
+    else:
+        parts = (store.near(block, [-1] * num_hops) for block in _blocks(ids, batch_size))
+        infer = getattr(module, "infer", module)
+        outputs = (infer(*part) for part in prefetch(parts))
+    return _join([_plain(output) for output in outputs], n_samples)
+
+
+def _by_layers(
+    net: Layerwise, store: GraphStore, ids: np.ndarray, batch_size: int
+) -> Iterator[ModelOutput]:
+    size = max(batch_size, _LAYER_BLOCK)
+    needed: list[Ids] = [{store.target: np.unique(ids)}]
+    for _ in net.layers:
+        needed.append(_with_neighbors(store, needed[-1], size))
+    states = _encode(net, store, needed.pop(), size)
+    for layer in net.layers:
+        states = _compute_layer(layer, store, states, needed.pop(), size)
+    wanted, h = states[store.target]
+    for block in _blocks(ids, size):
+        at = torch.from_numpy(np.searchsorted(wanted, block))
+        yield net.read_out(h[:, at].to(store.device))
+
+
+def _encode(net: Layerwise, store: GraphStore, needed: Ids, size: int) -> _States:
+    def compute(part: Neighborhood) -> Tensor:
+        return net.encode(store.tensors(part))
+
+    return _compute(store, needed, store.completion, compute, size)
+
+
+def _compute_layer(
+    layer: Layer, store: GraphStore, states: _States, needed: Ids, size: int
+) -> _States:
+    def compute(part: Neighborhood) -> Tensor:
+        h = [states[t][1][:, _at(states[t][0], ids)] for t, ids in part.nodes.items() if len(ids)]
+        return layer(torch.cat(h, 1).to(store.device), store.tensors(part, features=False))
+
+    return _compute(store, needed, [Hop(-1)], compute, size)
+
+
+def _compute(
+    store: GraphStore,
+    needed: Ids,
+    hops: list[Hop],
+    compute: Compute,
+    size: int,
+) -> _States:
+    """New states of the needed nodes, block by block of one type, each in its neighbourhood."""
+    out = {}
+    for node_type, ids in needed.items():
+        if not len(ids):
+            continue
+        blocks = [{node_type: block} for block in _blocks(ids, size)]
+        parts = prefetch(store.sampler.sample(block, hops) for block in blocks)
+        rows = []
+        for block, part in zip(blocks, parts, strict=True):
+            at = part.positions(node_type, block[node_type]) + _start(part, node_type)
+            rows.append(compute(part)[:, torch.from_numpy(at).to(store.device)].cpu())
+        out[node_type] = ids, torch.cat(rows, 1)
+    return out
+
+
+def _with_neighbors(store: GraphStore, ids: Ids, size: int) -> Ids:
+    """The nodes and all of their in-neighbours."""
+    marks = {t: np.zeros(n, dtype=bool) for t, n in store.graph.n_nodes.items()}
+    for node_type, nodes in ids.items():
+        for block in _blocks(nodes, size):
+            for found_type, found in store.sampler.sample(
+                {node_type: block}, [Hop(-1)]
+            ).nodes.items():
+                marks[found_type][found] = True
+    return {t: np.flatnonzero(mask) for t, mask in marks.items()}
+
+
+def _start(part: Neighborhood, node_type: str) -> int:
+    """Where the nodes of a type begin in the numbering of all types."""
+    types = list(part.nodes)
+    return sum(len(part.nodes[t]) for t in types[: types.index(node_type)])
+
+
+def _at(known: np.ndarray, ids: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.searchsorted(known, ids))
+
+
+def _blocks(ids: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    return (ids[start : start + size] for start in range(0, len(ids), size))
+
+
+def _plain(output: ModelOutput) -> ModelOutput:
+    """What a prediction needs, off the device."""
+    weights = output.modality_weights
+    return ModelOutput(
+        output.logits.cpu(),
+        output.embedding.cpu(),
+        modality_weights=None if weights is None else weights.cpu(),
+    )
+
+
+def _join(outputs: list[ModelOutput], n_samples: int) -> ModelOutput:
+    weights = [o.modality_weights for o in outputs if o.modality_weights is not None]
+    return ModelOutput(
+        torch.cat([output.logits for output in outputs])[:n_samples],
+        torch.cat([output.embedding for output in outputs])[:n_samples],
+        modality_weights=torch.cat(weights)[:n_samples] if weights else None,
+    )

@@ -1,0 +1,119 @@
+"""What the sampler does for every edge, compiled: the same draws as `_sampler_numpy`."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from skmmg.training._sampler_numpy import Draw
+
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_ONE, _HALF = np.uint64(1), np.uint64(32)
+_SHIFT_1, _SHIFT_2, _SHIFT_3 = np.uint64(30), np.uint64(27), np.uint64(31)
+
+
+def draw(
+    indptr: np.ndarray,
+    source: np.ndarray,
+    nodes: np.ndarray,
+    fan_out: int,
+    key: np.uint64,
+    seen: np.ndarray,
+) -> Draw:
+    """Sources, destinations, positions of the drawn edges; sources not seen before, each once."""
+    n_edges = _count(indptr, nodes, fan_out)
+    drawn, into, position, fresh = (np.empty(n_edges, dtype=np.int64) for _ in range(4))
+    n_fresh = _draw(indptr, source, nodes, fan_out, key, seen, drawn, into, position, fresh)
+    return drawn, into, position, fresh[:n_fresh]
+
+
+def number(
+    parts: list[tuple[np.ndarray, ...]], source: np.ndarray, destination: np.ndarray
+) -> np.ndarray:
+    """Both ends of the drawn edges (2, n_edges), by the numbers that the sampled nodes got."""
+    out = np.empty((2, sum(len(part[0]) for part in parts)), dtype=np.int64)
+    start = 0
+    for drawn, into, _ in parts:
+        stop = start + len(drawn)
+        _number(drawn, into, source, destination, out[:, start:stop])
+        start = stop
+    return out
+
+
+@numba.njit(nogil=True, cache=True)
+def _mix(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    x = (x ^ (x >> _SHIFT_1)) * _MIX_1
+    x = (x ^ (x >> _SHIFT_2)) * _MIX_2
+    return x ^ (x >> _SHIFT_3)
+
+
+@numba.njit(nogil=True, cache=True)
+def _count(indptr, nodes, fan_out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    total = 0
+    for node in nodes:
+        total += min(indptr[node + 1] - indptr[node], fan_out)
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def _choose(out, degree, base):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Fill `out` with different numbers below `degree`, ascending, by Floyd's algorithm."""
+    for i in range(len(out)):
+        last = degree - len(out) + i
+        random = _mix(base + _STEP * np.uint64(i + 1)) >> _HALF
+        pick = np.int64((random * np.uint64(last + 1)) >> _HALF)
+        at = i
+        # `last` is larger than all before it; a new pick is inserted where it belongs
+        while at > 0 and out[at - 1] >= pick:
+            at -= 1
+        if at < i and out[at] == pick:
+            out[i] = last
+            continue
+        for j in range(i, at, -1):
+            out[j] = out[j - 1]
+        out[at] = pick
+
+
+@numba.njit(nogil=True, cache=True)
+def _draw(  # type: ignore[no-untyped-def]  # noqa: ANN202
+    indptr,  # noqa: ANN001
+    source,  # noqa: ANN001
+    nodes,  # noqa: ANN001
+    fan_out,  # noqa: ANN001
+    key,  # noqa: ANN001
+    seen,  # noqa: ANN001
+    drawn,  # noqa: ANN001
+    into,  # noqa: ANN001
+    position,  # noqa: ANN001
+    fresh,  # noqa: ANN001
+):
+    n_edges = n_fresh = 0
+    for node in nodes:
+        start = indptr[node]
+        degree = indptr[node + 1] - start
+        taken = min(degree, fan_out)
+        chosen = position[n_edges : n_edges + taken]
+        if degree > fan_out:
+            _choose(chosen, degree, _mix(key + _STEP * (np.uint64(node) + _ONE)))
+        else:
+            for i in range(taken):
+                chosen[i] = i
+        for i in range(taken):
+            chosen[i] += start
+            neighbor = source[chosen[i]]
+            drawn[n_edges] = neighbor
+            into[n_edges] = node
+            n_edges += 1
+            if seen[neighbor] < 0:
+                seen[neighbor] = 0
+                fresh[n_fresh] = neighbor
+                n_fresh += 1
+    return n_fresh
+
+
+@numba.njit(nogil=True, cache=True)
+def _number(drawn, into, source, destination, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    for i in range(len(drawn)):
+        out[0, i] = source[drawn[i]]
+        out[1, i] = destination[into[i]]
