@@ -13,6 +13,7 @@ from skmmg.models.gcn import GCN
 from skmmg.models.hero import HERO
 from skmmg.models.hgnn_ima import HGNNIMA
 from skmmg.models.hgt import HGT
+from skmmg.models.mamsa import MAMSA
 from skmmg.models.mhgat import MHGAT
 from skmmg.models.mlp import MLP
 from skmmg.models.mm_gcn import MMGCN
@@ -32,6 +33,7 @@ MODELS: dict[str, type[ModelSpec]] = {
     "shgp": SHGP,
     "xgea": XGEA,
     "hero": HERO,
+    "mamsa": MAMSA,
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "HERO",
     "HGNNIMA",
     "HGT",
+    "MAMSA",
     "MHGAT",
     "MLP",
     "MMGCN",

@@ -21,6 +21,7 @@ from skmmg.models import (
     GCN,
     HGNNIMA,
     HGT,
+    MAMSA,
     MHGAT,
     MLP,
     MMGCN,
@@ -55,6 +56,11 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 NATIVE: list[tuple[str, str | None]] = [("hgnn_ima", None), ("mhgat", None), ("xgea", None)]
 WITH_FUSION = list(itertools.product(["hgt", "mlp", "gcn", "gat", "sage"], ["early", "late"]))
+LAYERED = [
+    name
+    for name, spec in MODELS.items()
+    if "num_layers" in spec().get_params() and not spec.self_supervised
+]
 PRESETS = ("skmmg", "paper", "released")
 
 
@@ -153,7 +159,7 @@ def test_twenty_labelled_nodes_are_learnt_by_heart(model: str) -> None:
     spec = small(model, hidden_channels=16)
     # what is learnt without labels is read by a probe that is hardly held back
     probe = LogisticRegression(C=1e4, max_iter=5000) if spec.self_supervised else None
-    clf = fit(spec, X, y, max_epochs=60, probe=probe)
+    clf = fit(spec, X, y, max_epochs=60, lr=0.01, probe=probe)
 
     assert clf.score(X, y) == 1.0
     if probe is None:
@@ -288,6 +294,7 @@ def permute_nodes(graph: MultiModalGraph) -> tuple[MultiModalGraph, dict[str, np
         SAGE(aggr="max"),
         XGEA(),
         XGEA(reflection=True),
+        MAMSA(),
     ],
     ids=repr,
 )
@@ -401,7 +408,7 @@ def assert_every_parameter_counts(grads: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize("missing", ["copy", "zero", "mean_neighbors", "learned"])
 @pytest.mark.parametrize(
     ("model", "fusion"),
-    [*NATIVE, ("mm_gcn", None), *WITH_FUSION],
+    [*NATIVE, ("mm_gcn", None), ("mamsa", None), *WITH_FUSION],
 )
 def test_gradients_reach_every_parameter(model: str, fusion: str | None, missing: str) -> None:
     grads = gradients(small(model), make_single_type_graph(), fusion=fusion, missing=missing)
@@ -505,7 +512,7 @@ def test_one_modality_has_all_the_weight() -> None:
     assert not any(name.startswith("train_ce_") for name in clf.history_[0])
 
 
-@pytest.mark.parametrize("model", [m for m in MODELS if not get_model(m).self_supervised])
+@pytest.mark.parametrize("model", LAYERED)
 def test_without_layers_a_node_is_classified_by_its_own_features(model: str) -> None:
     graph = make_graph()
     module = build(small(model, num_layers=0), graph, missing="zero")
