@@ -408,7 +408,7 @@ class HGNNIMAModule(nn.Module):
 
     def _count_lacking(self, graph: GraphTensors) -> int:
         """Number of pairs of an edge and a modality in the attention loss (7)."""
-        attentive = any(conv.has_modal_attention for conv in self._layers())
+        attentive = any(conv.switches.has_modal_attention for conv in self._layers())
         if not self.att_loss_weight or not attentive:
             return 0
 

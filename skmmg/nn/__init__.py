@@ -2,6 +2,7 @@
 
 from skmmg.nn._att_hgnn_conv import AttHGNNConv
 from skmmg.nn._attention import Attention
+from skmmg.nn._backend import set_backend
 from skmmg.nn._block_gcn_conv import BlockGCNConv
 from skmmg.nn._cross_modal_attention import CrossModalAttention
 from skmmg.nn._hgnn_ima_conv import HGNNIMAConv
@@ -20,4 +21,5 @@ __all__ = [
     "ModalityAttention",
     "ModalityEncoder",
     "SparseMatrix",
+    "set_backend",
 ]

@@ -22,6 +22,27 @@ class Segments:
     index: Tensor  # (n_edges,) run of every edge
 
 
+@dataclass(frozen=True)
+class Runs:
+    """Edges by runs of one destination and relation, for a kernel that goes node by node."""
+
+    src: Tensor  # (n_edges,) int32
+    ptr: Tensor  # (n_runs + 1,) int32, first edge of every run
+    relation: Tensor  # (n_runs,) int32
+    node_ptr: Tensor  # (num_out + 1,) int32, first run of every node
+    longest: int  # most edges into one node
+
+    def cuts(self, n_threads: int) -> Tensor:
+        """First node of every thread (n_threads + 1,), so that they have as many edges each."""
+        n_nodes = len(self.node_ptr) - 1
+        # a node costs something too
+        work = self.ptr[self.node_ptr.long()].double() + torch.arange(n_nodes + 1)
+        wanted = torch.linspace(0, float(work[-1]), n_threads + 1, dtype=torch.float64)
+        cuts = torch.searchsorted(work, wanted)
+        cuts[-1] = n_nodes
+        return cuts
+
+
 class EdgeStructure:
     """The edges of all relations, sorted by (destination, relation).
 
@@ -57,6 +78,8 @@ class EdgeStructure:
         Where the sources of a relation stand among the source rows.
     dst, src, row, relation : Tensor of shape (n_edges,)
         Destination, source, source row and relation of every edge, in sorted order.
+    num_edges, num_edges_in_graph : int
+        Number of edges, and before `into`.
     order : Tensor of shape (n_edges,)
         Position of every sorted edge in the concatenation of the edges of the relations, all of
         them, of the whole graph.
@@ -92,6 +115,7 @@ class EdgeStructure:
         self.order = torch.argsort(dst * len(parts) + relation, stable=True)
         self.dst, self.src = dst[self.order], src[self.order]
         self.row, self.relation = row[self.order], relation[self.order]
+        self.num_edges_in_graph = len(self.order)
         self._finish()
 
     def _stack_sources(self) -> list[slice]:
@@ -105,6 +129,7 @@ class EdgeStructure:
         self.num_rows = self.row_slices[-1].stop if self.row_slices else 0
         self._blocks: dict[int, _Blocks] = {}
         self._segments: dict[tuple[str, int], Segments] = {}
+        self._runs: Runs | None = None
         self._indptr = _indptr(self.dst, self.num_out)
 
     def into(self, wanted: Tensor) -> tuple[EdgeStructure, Tensor]:
@@ -171,6 +196,21 @@ class EdgeStructure:
         if copies not in self._blocks:
             self._blocks[copies] = _Blocks(self, copies)
         return self._blocks[copies]
+
+    def runs(self) -> Runs:
+        """The edges run by run."""
+        if self._runs is None:
+            n_relations = max(len(self.edge_types), 1)
+            run = self.dst * n_relations + self.relation
+            run, counts = torch.unique_consecutive(run, return_counts=True)
+            self._runs = Runs(
+                src=self.src.int(),
+                ptr=torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int(),
+                relation=(run % n_relations).int(),
+                node_ptr=_indptr(run // n_relations, self.num_out).int(),
+                longest=int(self._indptr.diff().max()) if self.num_out else 0,
+            )
+        return self._runs
 
     def split(self, values: Tensor) -> dict[EdgeType, Tensor]:
         """Per-edge values (n_edges, ...) in sorted order, given back relation by relation."""

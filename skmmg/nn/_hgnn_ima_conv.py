@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skmmg.nn._attention import Attention, EdgeAttention
+from skmmg.nn._backend import takes_kernel
 from skmmg.nn._by_type import ByType
 from skmmg.nn._checks import check_option
 from skmmg.nn._dropout import dropout as drop
-from skmmg.nn._edges import EdgeStructure, EdgeType, Segments
-from skmmg.nn._sparse import edge_dot, edge_sum, segment_softmax, segment_sum
+from skmmg.nn._edge_stage import RelationMatrices, Switches, attend, sparse_pass
+from skmmg.nn._edges import EdgeStructure, EdgeType
+from skmmg.nn._fused import fused_pass, lanes
+from skmmg.nn._typed_linear import typed_linear
 
 CROSS_MODAL = ("adaptive", "mean", "influenced", "node", "none")
 ALIGN_SCALE = ("sum", "mean")
@@ -173,11 +176,10 @@ class HGNNIMAConv(nn.Module):
         self.node_types = list(metadata[0])
         self.edge_types = [(src, relation, dst) for src, relation, dst in metadata[1]]
         self.channels, self.heads, self.num_modalities = channels, heads, num_modalities
-        self.cross_modal, self.align, self.align_scale = cross_modal, align, align_scale
-        self.attention_scope, self.attention_norm = attention_scope, attention_norm
-        self.combine, self.residual, self.activation = combine, residual, activation
-        self.dropout = dropout
-        self.has_modal_attention = cross_modal in ("adaptive", "influenced", "node")
+        self.switches = Switches(
+            cross_modal, align, align_scale, attention_scope, attention_norm, combine
+        )
+        self.residual, self.activation, self.dropout = residual, activation, dropout
 
         n_relations, head_channels = len(self.edge_types), channels // heads
         for name in ("k_lin", "q_lin", "v_lin", "a_lin"):
@@ -186,7 +188,7 @@ class HGNNIMAConv(nn.Module):
         matrix = (heads, head_channels, head_channels)
         self.w_node = nn.Parameter(torch.empty(n_relations, *matrix))
         self.w_msg = nn.Parameter(torch.empty(n_relations, *matrix))
-        if self.has_modal_attention:
+        if self.switches.has_modal_attention:
             own = modal_weight == "per_modality" or cross_modal == "influenced"
             n_modal = num_modalities if own else 1
             self.w_modal = nn.Parameter(torch.empty(n_relations, n_modal, *matrix))
@@ -215,7 +217,7 @@ class HGNNIMAConv(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"{self.channels}, num_modalities={self.num_modalities}, heads={self.heads}, "
-            f"cross_modal={self.cross_modal!r}, align={self.align}"
+            f"cross_modal={self.switches.cross_modal!r}, align={self.switches.align}"
         )
 
     def forward(
@@ -279,154 +281,122 @@ class HGNNIMAConv(nn.Module):
             None where there is no inter-modal attention.
         """
         kept = h if edges.kept is None else h[:, edges.kept]
-        query, key = self._query_and_key(h, kept, edges)
-        value = self._typed(self.v_lin, h, edges.node_slices)
-        attention = self.attend(query, key, edges)
-        u = self._aggregate(attention.weight, value, edges)  # (M, N, d)
-        return self._update(kept, u, edges), _paid(attention.lam, lacking)
+        head_channels = self.channels // self.heads
+        if takes_kernel(h, edges, self.switches, self.heads, head_channels):
+            u, paid = self._fused(h, kept, edges, lacking)
+        else:
+            u, paid = self._sparse(h, kept, edges, lacking)
+        return self._update(kept, u, edges), paid
 
     def attention(self, h: Tensor, edges: EdgeStructure) -> EdgeAttention:
         """Attention of all edges, from the stacked states."""
         kept = h if edges.kept is None else h[:, edges.kept]
-        return self.attend(*self._query_and_key(h, kept, edges), edges)
+        query, key = self._query_and_key(h, kept, edges)
+        return attend(query, key, self._relation_matrices(), edges, self.switches)
+
+    # ------------------------------------------------------------------ messages
+    def _sparse(
+        self, h: Tensor, kept: Tensor, edges: EdgeStructure, lacking: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Messages (M, N, dk h), the heads fastest."""
+        query, key = self._query_and_key(h, kept, edges)
+        value = self._typed([self.v_lin], h, edges.node_slices)
+        matrices = self._relation_matrices()
+        u, paid = sparse_pass(
+            query, key, self._heads_first(value), matrices, edges, self.switches, lacking
+        )
+        return u.transpose(2, 3).flatten(2), paid
+
+    def _fused(
+        self, h: Tensor, kept: Tensor, edges: EdgeStructure, lacking: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Messages (M, N, dk lanes), the heads fastest."""
+        width = lanes(self.heads)
+        query = self._typed([self.q_lin], kept, edges.out_slices, width)
+        pair = self._typed([self.k_lin, self.v_lin], h, edges.node_slices, width)
+        u, paid = fused_pass(
+            query.unflatten(2, (-1, width)),
+            pair.unflatten(2, (2, -1, width)),
+            self._relation_matrices(),
+            edges,
+            self.switches,
+            lacking,
+        )
+        return u.flatten(2), paid
 
     def _query_and_key(
         self, h: Tensor, kept: Tensor, edges: EdgeStructure
     ) -> tuple[Tensor, Tensor]:
-        query = self._typed(self.q_lin, kept, edges.out_slices)  # (h, M, N, dk)
-        return query, self._typed(self.k_lin, h, edges.node_slices)
+        query = self._typed([self.q_lin], kept, edges.out_slices)
+        key = self._typed([self.k_lin], h, edges.node_slices)
+        return self._heads_first(query), self._heads_first(key)  # (h, M, N, dk)
 
-    # ------------------------------------------------------------------ scores and weights
-    def attend(self, query: Tensor, key: Tensor, edges: EdgeStructure) -> EdgeAttention:
-        """Attention from queries and keys (heads, num_modalities, n_nodes, head_channels)."""
+    def _relation_matrices(self) -> RelationMatrices:
         scale = 1.0 / math.sqrt(self.channels // self.heads)
-        w_node = self.w_node * (self.mu * scale)[:, :, None, None]
-        g = _scores(query, _fold(key, w_node[:, :, None], edges), edges)  # (h, M, E)      (2)
-        alpha = segment_softmax(g, self._segments(edges, g))  # (h, M, E)                  (3)
-        lam = self._modal_attention(query, key, edges, scale)  #                        (4, 5)
-        beta = self._cross_modal_attention(alpha, lam, edges)  # (h, E) | (h, M, E)        (6)
-        if not self.align:
-            return EdgeAttention(alpha, lam, beta, None, self._without_alignment(beta, edges))
-        misaligned = self._disagreement(g)  # (h, E)
-        align = segment_softmax(-misaligned, self._segments(edges, misaligned))  #         (8)
-        weight = self._modulate(beta, align, misaligned, edges)  #                         (9)
-        return EdgeAttention(alpha, lam, beta, align, weight)
-
-    def _segments(self, edges: EdgeStructure, like: Tensor) -> Segments:
-        copies = like.shape[:-1].numel()
-        return edges.segments(self.attention_scope, copies)
-
-    def _modal_attention(
-        self, query: Tensor, key: Tensor, edges: EdgeStructure, scale: float
-    ) -> Tensor | None:
-        """Equations 4 and 5; the modalities of the source are axis 1."""
-        if not self.has_modal_attention:
-            return None
-        w_modal = self.w_modal.transpose(1, 2) * scale  # (R, h, M | 1, dk, dk)
-        if self.cross_modal == "influenced":
-            per_destination = [
-                _scores(
-                    query[:, [m]].expand_as(query),
-                    _fold(key, w_modal[:, :, [m]], edges),
-                    edges,
-                )
-                for m in range(self.num_modalities)
-            ]
-            return torch.stack(per_destination, 2).softmax(1)  # (h, M, M, E)
-        s = _scores(query, _fold(key, w_modal, edges), edges)  # (h, M, E)
-        if self.cross_modal == "node":
-            segments = self._segments(edges, s)
-            count = segments.offsets.diff().clamp_min(1).to(s.dtype)
-            mean = segment_sum(s.reshape(-1), segments) / count
-            s = mean[segments.index].view(s.shape)
-        return s.softmax(1)
-
-    def _cross_modal_attention(
-        self, alpha: Tensor, lam: Tensor | None, edges: EdgeStructure
-    ) -> Tensor:
-        """Equation 6, or what an ablation puts in its place."""
-        if self.cross_modal == "none":
-            return alpha
-        if lam is None:
-            beta = alpha.mean(1)
-        elif self.cross_modal == "influenced":
-            beta = (lam * alpha[:, :, None]).sum(1)
-        else:
-            beta = (lam * alpha).sum(1)
-        if self.attention_norm != "softmax":
-            return beta
-        return segment_softmax(beta, self._segments(edges, beta))
-
-    def _disagreement(self, g: Tensor) -> Tensor:
-        """Absolute differences of the modalities' scores, over all pairs of modalities."""
-        first, second = torch.triu_indices(g.shape[1], g.shape[1], 1, device=g.device)
-        pairs = (g[:, first] - g[:, second]).abs()
-        if self.align_scale == "mean" and len(first):
-            return pairs.mean(1)
-        return pairs.sum(1)
-
-    def _modulate(
-        self, beta: Tensor, align: Tensor, misaligned: Tensor, edges: EdgeStructure
-    ) -> Tensor:
-        """Equation 9."""
-        if beta.dim() > align.dim():
-            align, misaligned = align[:, None], misaligned[:, None]
-        segments = self._segments(edges, beta)
-        if self.attention_norm != "renormalize":
-            combined = beta * align if self.combine == "product" else beta + align
-            return segment_softmax(combined, segments)
-        if self.combine == "product":
-            # the product, divided by its sum, in logarithms: it cannot underflow to 0 / 0
-            return segment_softmax(_log(beta) - misaligned, segments)
-        return segment_softmax(_log(beta + align), segments)
-
-    def _without_alignment(self, beta: Tensor, edges: EdgeStructure) -> Tensor:
-        if self.attention_norm == "softmax" or self.cross_modal == "none":
-            return beta
-        scores = _log(beta) if self.attention_norm == "renormalize" else beta
-        return segment_softmax(scores, self._segments(edges, beta))
-
-    # ------------------------------------------------------------------ aggregation and update
-    def _aggregate(self, weight: Tensor, value: Tensor, edges: EdgeStructure) -> Tensor:
-        """Equation 10: (M, N, d)."""
-        heads, n_modalities, _, width = value.shape
-        n_nodes = edges.num_out
         w_msg: Tensor = self.w_msg
-        if self.attention_scope == "relation":
+        if self.switches.attention_scope == "relation":
             into = [e[2] for e in self.edge_types]
             share = w_msg.new_tensor([1.0 / into.count(dst) for dst in into])
             w_msg = w_msg * share[:, None, None, None]
-        table = _fold(value, w_msg[:, :, None], edges)  # (h, M, rows, dk)
-        if weight.dim() == 3:
-            u = edge_sum(weight.flatten(0, 1), table.flatten(0, 1), edges)
-            u = u.view(heads, n_modalities, n_nodes, width).permute(1, 2, 0, 3)
-        else:  # one weight for all modalities: their values stand side by side
-            wide = table.permute(0, 2, 1, 3).flatten(2)  # (h, rows, M dk)
-            u = edge_sum(weight, wide, edges).view(heads, n_nodes, n_modalities, width)
-            u = u.permute(2, 1, 0, 3)
-        return u.reshape(n_modalities, n_nodes, self.channels)
+        return RelationMatrices(
+            self.w_node * (self.mu * scale)[:, :, None, None],
+            None if self.w_modal is None else self.w_modal * scale,
+            w_msg,
+        )
 
+    def _typed(
+        self,
+        linears: list[ByType[nn.Linear]],
+        h: Tensor,
+        slices: Mapping[str, slice],
+        width: int | None = None,
+    ) -> Tensor:
+        """Linear maps per node type side by side, (M, N, d) -> (M, N, maps dk width).
+
+        The heads are the fastest axis, padded by zeros to `width`.
+        """
+        maps = [[linear[t] for linear in linears] for t in slices]
+        weights = [torch.cat([self._to_lanes(m.weight, width) for m in row]) for row in maps]
+        biases = [torch.cat([self._to_lanes(m.bias, width) for m in row]) for row in maps]
+        return typed_linear(h, weights, biases, list(slices.values()))
+
+    def _to_lanes(self, parameter: Tensor, width: int | None) -> Tensor:
+        """Rows (h dk) of a weight or bias as (dk width), zeros for the heads that are not."""
+        by_head = parameter.unflatten(0, (self.heads, -1)).transpose(0, 1)  # (dk, h, ...)
+        extra = (width or self.heads) - self.heads
+        if extra:
+            by_head = F.pad(by_head, (0, 0) * (parameter.dim() - 1) + (0, extra))
+        return by_head.flatten(0, 1)
+
+    def _heads_first(self, x: Tensor) -> Tensor:
+        """(M, N, dk h) -> (h, M, N, dk)."""
+        return x.unflatten(2, (-1, self.heads)).permute(3, 0, 1, 2).contiguous()
+
+    # ------------------------------------------------------------------ update
     def _update(self, h: Tensor, u: Tensor, edges: EdgeStructure) -> Tensor:
         """Equation 11."""
         if self.activation is not None:
             u = F.gelu(u) if self.activation == "gelu" else u.sigmoid()
-        out = []
-        for node_type, part in edges.out_slices.items():
-            new = self.a_lin[node_type](u[:, part])
+        width = u.shape[2] // (self.channels // self.heads)
+        maps = [self.a_lin[t] for t in edges.out_slices]
+        weights = [self._to_lanes(m.weight.t(), width).t() for m in maps]
+        biases = [m.bias for m in maps]
+        if self.skip is None:
+            new = typed_linear(u, weights, biases, list(edges.out_slices.values()))
+            new = h + drop(new, self.dropout, self.training)
+        else:  # the gate is in the map: dropout and it can change places
+            gate = torch.stack([self.skip[self.node_types.index(t)] for t in edges.out_slices])
+            gate = gate.sigmoid()
+            weights = [w * s for w, s in zip(weights, gate, strict=True)]
+            biases = [b * s for b, s in zip(biases, gate, strict=True)]
+            new = typed_linear(u, weights, biases, list(edges.out_slices.values()))
             new = drop(new, self.dropout, self.training)
-            if self.skip is None:
-                new = new + h[:, part]
-            else:
-                gate = self.skip[self.node_types.index(node_type)].sigmoid()
-                new = gate * new + (1 - gate) * h[:, part]
-            out.append(new if self.norm is None else self.norm[node_type](new))
-        return torch.cat(out, 1)
-
-    def _typed(self, linears: ByType[nn.Linear], h: Tensor, slices: Mapping[str, slice]) -> Tensor:
-        """A Linear per node type, split into heads: (M, N, d) -> (h, M, N, dk)."""
-        parts = [linears[t](h[:, part]) for t, part in slices.items()]
-        out = torch.cat(parts, 1).unflatten(2, (self.heads, -1))
-        return out.permute(2, 0, 1, 3).contiguous()
+            sizes = [part.stop - part.start for part in edges.out_slices.values()]
+            rest = (1 - gate).repeat_interleave(torch.tensor(sizes, device=gate.device))
+            new = torch.addcmul(new, h, rest[:, None])
+        if self.norm is None:
+            return new
+        return torch.cat([self.norm[t](new[:, part]) for t, part in edges.out_slices.items()], 1)
 
     # ------------------------------------------------------------------ checks
     def _check_inputs(
@@ -470,36 +440,6 @@ class HGNNIMAConv(nn.Module):
                     f"{int(ids.max() if ids.max() >= n_nodes else ids.min())}, but there are "
                     f"{n_nodes} nodes of that type, so ids run from 0 to {n_nodes - 1}."
                 )
-
-
-def _scores(query: Tensor, table: Tensor, edges: EdgeStructure) -> Tensor:
-    """Scores of all edges: (h, M, N, dk), (h, M, rows, dk) -> (h, M, E)."""
-    heads, n_modalities = query.shape[:2]
-    scores = edge_dot(query.flatten(0, 1), table.flatten(0, 1), edges)
-    return scores.view(heads, n_modalities, edges.num_edges)
-
-
-def _fold(x: Tensor, weight: Tensor, edges: EdgeStructure) -> Tensor:
-    """Rows of every relation's sources times its matrix: (h, M, N, dk) -> (h, M, rows, dk).
-
-    `weight` is (R, h, M or 1, dk, dk).
-    """
-    parts = [
-        x[:, :, edges.node_slices[edge_type[0]]] @ weight[i]
-        for i, edge_type in enumerate(edges.edge_types)
-    ]
-    return torch.cat(parts, 2) if parts else x[:, :, :0]
-
-
-def _paid(lam: Tensor | None, lacking: Tensor | None) -> Tensor | None:
-    if lam is None or lacking is None:
-        return None
-    per_source = lam if lam.dim() == 3 else lam.mean(2)
-    return (per_source.mean(0) * lacking).sum()
-
-
-def _log(x: Tensor) -> Tensor:
-    return x.clamp_min(torch.finfo(x.dtype).tiny).log()
 
 
 def _check_metadata(node_types: Sequence[str], edge_types: Sequence[EdgeType]) -> None:

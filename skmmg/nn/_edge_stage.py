@@ -1,0 +1,199 @@
+"""The edge stage of HGNN-IMA by sparse products: equations 2 to 10, on any device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skmmg.nn._attention import EdgeAttention
+from skmmg.nn._edges import EdgeStructure, Segments
+from skmmg.nn._sparse import edge_dot, edge_sum, segment_softmax, segment_sum
+
+
+@dataclass(frozen=True)
+class Switches:
+    """What `HGNNIMAConv` leaves open of the equations."""
+
+    cross_modal: str = "adaptive"
+    align: bool = True
+    align_scale: str = "sum"
+    attention_scope: str = "node"
+    attention_norm: str = "softmax"
+    combine: str = "product"
+
+    @property
+    def has_modal_attention(self) -> bool:
+        """Whether there is an attention over modalities (5)."""
+        return self.cross_modal in ("adaptive", "influenced", "node")
+
+    @property
+    def keeps_beta(self) -> bool:
+        """Whether the weights (9) are the cross-modal attention as it is (6)."""
+        plain = self.attention_norm == "softmax" or self.cross_modal == "none"
+        return plain and not self.align
+
+
+@dataclass(frozen=True)
+class RelationMatrices:
+    """The matrices of all relations, with the prior and the scale of the scores in them."""
+
+    node: Tensor  # (R, h, dk, dk)
+    modal: Tensor | None  # (R, M | 1, h, dk, dk)
+    message: Tensor  # (R, h, dk, dk)
+
+
+def sparse_pass(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    matrices: RelationMatrices,
+    edges: EdgeStructure,
+    switches: Switches,
+    lacking: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Messages into every node, and the attention paid to what the sources lack.
+
+    Queries are (heads, M, edges.num_out, dk), keys and values (heads, M, edges.num_nodes, dk),
+    the messages (M, edges.num_out, heads, dk).
+    """
+    attention = attend(query, key, matrices, edges, switches)
+    u = _aggregate(attention.weight, value, matrices.message, edges)
+    return u, _paid(attention.lam, lacking)
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    matrices: RelationMatrices,
+    edges: EdgeStructure,
+    switches: Switches,
+) -> EdgeAttention:
+    """Attention of all edges, equations 2 to 9."""
+    stage = _Stage(edges, switches)
+    g = _scores(query, key, matrices.node[:, :, None], edges)  # (h, M, E)                 (2)
+    alpha = stage.softmax(g)  # (h, M, E)                                                  (3)
+    lam = stage.modal_attention(query, key, matrices.modal)  #                          (4, 5)
+    beta = stage.cross_modal_attention(alpha, lam)  # (h, E) | (h, M, E)                   (6)
+    if not switches.align:
+        return EdgeAttention(alpha, lam, beta, None, stage.without_alignment(beta))
+    misaligned = _disagreement(g, switches.align_scale)  # (h, E)
+    align = stage.softmax(-misaligned)  #                                                  (8)
+    weight = stage.modulate(beta, align, misaligned)  #                                    (9)
+    return EdgeAttention(alpha, lam, beta, align, weight)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Equations on given edges."""
+
+    edges: EdgeStructure
+    switches: Switches
+
+    def _segments(self, like: Tensor) -> Segments:
+        return self.edges.segments(self.switches.attention_scope, like.shape[:-1].numel())
+
+    def softmax(self, x: Tensor) -> Tensor:
+        return segment_softmax(x, self._segments(x))
+
+    def modal_attention(self, query: Tensor, key: Tensor, w_modal: Tensor | None) -> Tensor | None:
+        """Equations 4 and 5; the modalities of the source are axis 1."""
+        if w_modal is None:
+            return None
+        w_modal = w_modal.transpose(1, 2)  # (R, h, M | 1, dk, dk)
+        if self.switches.cross_modal == "influenced":
+            per_destination = [
+                _scores(query[:, [m]].expand_as(query), key, w_modal[:, :, [m]], self.edges)
+                for m in range(query.shape[1])
+            ]
+            return torch.stack(per_destination, 2).softmax(1)  # (h, M, M, E)
+        s = _scores(query, key, w_modal, self.edges)  # (h, M, E)
+        if self.switches.cross_modal == "node":
+            segments = self._segments(s)
+            count = segments.offsets.diff().clamp_min(1).to(s.dtype)
+            mean = segment_sum(s.reshape(-1), segments) / count
+            s = mean[segments.index].view(s.shape)
+        return s.softmax(1)
+
+    def cross_modal_attention(self, alpha: Tensor, lam: Tensor | None) -> Tensor:
+        """Equation 6, or what an ablation puts in its place."""
+        if self.switches.cross_modal == "none":
+            return alpha
+        if lam is None:
+            beta = alpha.mean(1)
+        elif self.switches.cross_modal == "influenced":
+            beta = (lam * alpha[:, :, None]).sum(1)
+        else:
+            beta = (lam * alpha).sum(1)
+        return self.softmax(beta) if self.switches.attention_norm == "softmax" else beta
+
+    def modulate(self, beta: Tensor, align: Tensor, misaligned: Tensor) -> Tensor:
+        """Equation 9."""
+        if beta.dim() > align.dim():
+            align, misaligned = align[:, None], misaligned[:, None]
+        product = self.switches.combine == "product"
+        if self.switches.attention_norm != "renormalize":
+            return self.softmax(beta * align if product else beta + align)
+        if product:
+            # the product, divided by its sum, in logarithms: it cannot underflow to 0 / 0
+            return self.softmax(_log(beta) - misaligned)
+        return self.softmax(_log(beta + align))
+
+    def without_alignment(self, beta: Tensor) -> Tensor:
+        if self.switches.keeps_beta:
+            return beta
+        return self.softmax(_log(beta) if self.switches.attention_norm == "renormalize" else beta)
+
+
+def _aggregate(weight: Tensor, value: Tensor, w_msg: Tensor, edges: EdgeStructure) -> Tensor:
+    """Equation 10: (M, N, h, dk)."""
+    heads, n_modalities, _, width = value.shape
+    table = _fold(value, w_msg[:, :, None], edges)  # (h, M, rows, dk)
+    if weight.dim() == 3:
+        u = edge_sum(weight.flatten(0, 1), table.flatten(0, 1), edges)
+        return u.view(heads, n_modalities, edges.num_out, width).permute(1, 2, 0, 3)
+    # one weight for all modalities: their values stand side by side
+    wide = table.permute(0, 2, 1, 3).flatten(2)  # (h, rows, M dk)
+    u = edge_sum(weight, wide, edges).view(heads, edges.num_out, n_modalities, width)
+    return u.permute(2, 1, 0, 3)
+
+
+def _disagreement(g: Tensor, align_scale: str) -> Tensor:
+    """Absolute differences of the modalities' scores, over all pairs of modalities."""
+    first, second = torch.triu_indices(g.shape[1], g.shape[1], 1, device=g.device)
+    pairs = (g[:, first] - g[:, second]).abs()
+    if align_scale == "mean" and len(first):
+        return pairs.mean(1)
+    return pairs.sum(1)
+
+
+def _scores(query: Tensor, key: Tensor, weight: Tensor, edges: EdgeStructure) -> Tensor:
+    """Scores of all edges: (h, M, N, dk) twice, (R, h, M or 1, dk, dk) -> (h, M, E)."""
+    heads, n_modalities = query.shape[:2]
+    table = _fold(key, weight, edges)
+    scores = edge_dot(query.flatten(0, 1), table.flatten(0, 1), edges)
+    return scores.view(heads, n_modalities, edges.num_edges)
+
+
+def _fold(x: Tensor, weight: Tensor, edges: EdgeStructure) -> Tensor:
+    """Rows of every relation's sources times its matrix: (h, M, N, dk) -> (h, M, rows, dk).
+
+    `weight` is (R, h, M or 1, dk, dk).
+    """
+    parts = [
+        x[:, :, edges.node_slices[edge_type[0]]] @ weight[i]
+        for i, edge_type in enumerate(edges.edge_types)
+    ]
+    return torch.cat(parts, 2) if parts else x[:, :, :0]
+
+
+def _paid(lam: Tensor | None, lacking: Tensor | None) -> Tensor | None:
+    if lam is None or lacking is None:
+        return None
+    per_source = lam if lam.dim() == 3 else lam.mean(2)
+    return (per_source.mean(0) * lacking).sum()
+
+
+def _log(x: Tensor) -> Tensor:
+    return x.clamp_min(torch.finfo(x.dtype).tiny).log()

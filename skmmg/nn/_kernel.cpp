@@ -1,0 +1,521 @@
+// The edge stage of HGNN-IMA in one pass over the edges, node by node: scores, the four softmaxes,
+// the weighted sum. Nothing is kept per edge; the backward pass computes the scores again.
+//
+// Heads are the lanes of a vector. Compiled for one number of modalities (M), channels per head
+// (DK), lanes (H, a power of two) and one scalar type (T). Arrays have the heads as their fastest
+// axis: queries (M, N, DK, H), keys and values (M, N, 2, DK, H), relation matrices (R, DK, DK, H).
+// Equation numbers are those of Li et al., IJCAI 2025; skmmg/nn/_edge_stage.py is the same in torch.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <thread>
+#include <vector>
+
+namespace {
+
+typedef T vec __attribute__((vector_size(H * sizeof(T))));
+typedef T loose __attribute__((vector_size(H * sizeof(T)), aligned(sizeof(T)), may_alias));
+
+const int F = DK * H;     // scalars of one query, key or value
+const int MATRIX = DK * F;  // scalars of one relation's matrix
+
+enum CrossModal { ADAPTIVE, NODE, MEAN, NONE };
+enum Norm { SOFTMAX, RENORMALIZE, OUTER };
+
+inline const loose& at(const T* p) { return *reinterpret_cast<const loose*>(p); }
+inline loose& at(T* p) { return *reinterpret_cast<loose*>(p); }
+
+inline vec fill(T x) {
+  vec out;
+  for (int h = 0; h < H; h++) out[h] = x;
+  return out;
+}
+inline vec larger(vec a, vec b) { return a > b ? a : b; }
+inline vec absolute(vec a) { return a > fill(0) ? a : -a; }
+inline vec sign(vec a) {
+  vec one = fill(1), zero = fill(0);
+  return a > zero ? one : (a < zero ? -one : zero);
+}
+inline double sum_heads(vec a, int heads) {
+  double out = 0;
+  for (int h = 0; h < heads; h++) out += a[h];
+  return out;
+}
+
+// e^x for x <= 0 or so: float by the Cephes polynomial (relative error 1e-7), double by the library
+inline vec exponential(vec x) {
+  if (sizeof(T) == 8) {
+    vec out;
+    for (int h = 0; h < H; h++) out[h] = std::exp(x[h]);
+    return out;
+  }
+  typedef int32_t ints __attribute__((vector_size(H * 4)));
+  x = larger(x, fill(T(-87)));
+  vec shifted = x * fill(T(1.44269504088896)) + fill(T(0.5)), one = fill(1);
+  ints whole = __builtin_convertvector(shifted, ints);
+  vec n = __builtin_convertvector(whole, vec);
+  n = n > shifted ? n - one : n;
+  whole = __builtin_convertvector(n, ints);
+  vec r = x - n * fill(T(0.693359375)) + n * fill(T(2.12194440e-4));
+  vec p = fill(T(1.9875691500e-4));
+  p = p * r + fill(T(1.3981999507e-3));
+  p = p * r + fill(T(8.3334519073e-3));
+  p = p * r + fill(T(4.1665795894e-2));
+  p = p * r + fill(T(1.6666665459e-1));
+  p = p * r + fill(T(5.0000001201e-1));
+  p = p * r * r + r + one;
+  ints bits = (whole + 127) << 23;
+  vec power = one;
+  std::memcpy(&power, &bits, sizeof(bits) < sizeof(power) ? sizeof(bits) : sizeof(power));
+  return p * power;
+}
+
+}  // namespace
+
+// Filled in by skmmg/nn/_fused.py; the two have to agree.
+extern "C" struct Task {
+  const T *query, *pair;              // pair: key and value
+  const T *w_node, *w_modal, *w_msg;  // w_modal: one per relation, or one per modality too
+  const int32_t *src, *run_ptr, *run_relation, *node_ptr;  // runs: edges of one node and relation
+  const uint8_t* lacking;             // (M, E) or null
+  const int64_t* cuts;                // first node of every thread
+  double* paid;                       // one per thread
+  T* out;
+  const T *grad_out, *grad_paid;
+  T *grad_query, *grad_pair, *grad_w_node, *grad_w_modal, *grad_w_msg;  // but the first: per thread
+  int64_t query_stride, pair_stride;  // scalars from one modality to the next
+  int64_t n_edges, longest;           // longest: most edges into one node
+  int64_t pair_size, matrices_size, modal_size;
+  double align_scale;
+  int32_t n_threads, heads, by_relation, cross_modal, norm, align, add, modal_per_modality;
+};
+
+namespace {
+
+const T TINY = std::numeric_limits<T>::min();
+
+// The edges of one softmax, and everything about them
+struct Segment {
+  std::vector<vec> raw, alpha, lam, beta, align, weight, grad, grad_align, grad_lam;
+  int n = 0, own;  // own: modalities that have weights of their own, or 1
+  Segment(int64_t longest, const Task& t)
+      : raw(longest * M), alpha(longest * M), lam(longest * M), align(longest),
+        own(t.cross_modal == NONE ? M : 1) {
+    beta.resize(longest * own);
+    weight.resize(longest * own);
+    if (!t.grad_out) return;
+    grad.resize(longest * own);
+    grad_align.resize(longest);
+    grad_lam.resize(longest * M);
+  }
+};
+
+inline bool has_lam(const Task& t) { return t.cross_modal <= NODE; }
+inline const T* query_of(const Task& t, int64_t i, int m) {
+  return t.query + m * t.query_stride + i * F;
+}
+inline const T* key_of(const Task& t, int64_t j, int m) {
+  return t.pair + m * t.pair_stride + j * 2 * F;
+}
+inline const T* modal_matrix(const Task& t, int relation, int m) {
+  return t.w_modal + (t.modal_per_modality ? relation * M + m : relation) * int64_t(MATRIX);
+}
+
+// out[c] = sum_k W[c, k] x[k]
+inline void fold(const T* w, const T* x, vec* out) {
+  for (int c = 0; c < DK; c++) {
+    vec sum = fill(0);
+    for (int k = 0; k < DK; k++) sum += at(w + (c * DK + k) * H) * at(x + k * H);
+    out[c] = sum;
+  }
+}
+// out[k] += sum_c W[c, k] x[c]
+inline void fold_transposed(const T* w, const vec* x, T* out) {
+  for (int k = 0; k < DK; k++) {
+    vec sum = at(out + k * H);
+    for (int c = 0; c < DK; c++) sum += at(w + (c * DK + k) * H) * x[c];
+    at(out + k * H) = sum;
+  }
+}
+// grad[c, k] += a[c] b[k]
+inline void add_outer(const vec* a, const T* b, T* grad) {
+  for (int c = 0; c < DK; c++)
+    for (int k = 0; k < DK; k++) at(grad + (c * DK + k) * H) += a[c] * at(b + k * H);
+}
+inline void prefetch(const Task& t, int64_t edge, int64_t stop, int first, int last) {
+  if (edge >= stop) return;
+  for (int m = 0; m < M; m++) {
+    const char* p = reinterpret_cast<const char*>(key_of(t, t.src[edge], m));
+    for (size_t b = first * F * sizeof(T); b < last * F * sizeof(T); b += 64)
+      __builtin_prefetch(p + b);
+  }
+}
+
+// (2), (4): scores of the edges of runs s to s1, into node i
+void find_scores(const Task& t, int64_t i, int s, int s1, Segment& x) {
+  vec for_node[M][DK], for_modal[M][DK];
+  const int start = t.run_ptr[s], stop = t.run_ptr[s1];
+  const bool modal = has_lam(t);
+  x.n = stop - start;
+  for (int run = s; run < s1; run++) {
+    const int r = t.run_relation[run];
+    for (int m = 0; m < M; m++) {
+      fold(t.w_node + r * int64_t(MATRIX), query_of(t, i, m), for_node[m]);
+      if (modal) fold(modal_matrix(t, r, m), query_of(t, i, m), for_modal[m]);
+    }
+    for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
+      prefetch(t, e + 4, stop, 0, t.grad_out ? 2 : 1);
+      for (int m = 0; m < M; m++) {
+        const T* key = key_of(t, t.src[e], m);
+        vec g = fill(0), l = fill(0);
+        for (int d = 0; d < DK; d++) g += at(key + d * H) * for_node[m][d];
+        if (modal)
+          for (int d = 0; d < DK; d++) l += at(key + d * H) * for_modal[m][d];
+        x.raw[(e - start) * M + m] = g;
+        x.lam[(e - start) * M + m] = l;
+      }
+    }
+  }
+}
+
+inline vec disagreement(const vec* g) {
+  vec out = fill(0);
+  for (int a = 0; a < M; a++)
+    for (int b = a + 1; b < M; b++) out += absolute(g[a] - g[b]);
+  return out;
+}
+
+// softmax over the edges of values (n, width), in place; within [0, 2] no shift is needed
+void softmax(vec* x, int n, int width, bool shift) {
+  for (int m = 0; m < width; m++) {
+    vec top = fill(0), total = fill(0);
+    if (shift) {
+      top = x[m];
+      for (int e = 1; e < n; e++) top = larger(top, x[e * width + m]);
+    }
+    for (int e = 0; e < n; e++) total += x[e * width + m] = exponential(x[e * width + m] - top);
+    const vec scale = fill(1) / total;
+    for (int e = 0; e < n; e++) x[e * width + m] *= scale;
+  }
+}
+// grad = y (grad - sum_e y grad)
+void softmax_backward(const vec* y, vec* grad, int n, int width) {
+  for (int m = 0; m < width; m++) {
+    vec total = fill(0);
+    for (int e = 0; e < n; e++) total += y[e * width + m] * grad[e * width + m];
+    for (int e = 0; e < n; e++) grad[e * width + m] = y[e * width + m] * (grad[e * width + m] - total);
+  }
+}
+
+// (5): softmax over the modalities; of the mean over the edges for NODE
+void find_lam(const Task& t, Segment& x) {
+  if (t.cross_modal == NODE) {
+    for (int m = 0; m < M; m++) {
+      vec mean = fill(0);
+      for (int e = 0; e < x.n; e++) mean += x.lam[e * M + m];
+      mean /= fill(T(x.n));
+      for (int e = 0; e < x.n; e++) x.lam[e * M + m] = mean;
+    }
+  }
+  for (int e = 0; e < x.n; e++) {
+    vec* l = &x.lam[e * M];
+    vec top = l[0], total = fill(0);
+    for (int m = 1; m < M; m++) top = larger(top, l[m]);
+    for (int m = 0; m < M; m++) total += l[m] = exponential(l[m] - top);
+    for (int m = 0; m < M; m++) l[m] /= total;
+  }
+}
+
+// (6), without its softmax
+void find_beta(const Task& t, Segment& x) {
+  for (int e = 0; e < x.n; e++) {
+    const vec *a = &x.alpha[e * M], *l = &x.lam[e * M];
+    if (t.cross_modal == NONE) {
+      for (int m = 0; m < M; m++) x.beta[e * M + m] = a[m];
+      continue;
+    }
+    vec sum = fill(0);
+    for (int m = 0; m < M; m++) sum += t.cross_modal == MEAN ? a[m] : a[m] * l[m];
+    x.beta[e] = t.cross_modal == MEAN ? sum / fill(T(M)) : sum;
+  }
+}
+
+// values divided by their sum over the edges; where that underflows, beta exp(-D) in logarithms
+void renormalize(const Task& t, Segment& x) {
+  for (int m = 0; m < x.own; m++) {
+    vec total = fill(0);
+    for (int e = 0; e < x.n; e++) {
+      const vec b = x.beta[e * x.own + m];
+      total += x.weight[e * x.own + m] = !t.align ? b : t.add ? b + x.align[e] : b * x.align[e];
+    }
+    for (int e = 0; e < x.n; e++) x.weight[e * x.own + m] /= total;
+    for (int h = 0; h < H; h++) {
+      if (total[h] > T(1e-25)) continue;
+      T top = -std::numeric_limits<T>::infinity(), sum = 0;
+      for (int e = 0; e < x.n; e++) {
+        const T b = x.beta[e * x.own + m][h];
+        T c = std::log(b > TINY ? b : TINY);
+        if (t.align) c -= T(t.align_scale) * disagreement(&x.raw[e * M])[h];
+        x.weight[e * x.own + m][h] = c;
+        top = c > top ? c : top;
+      }
+      for (int e = 0; e < x.n; e++) {
+        const T w = std::exp(x.weight[e * x.own + m][h] - top);
+        x.weight[e * x.own + m][h] = w;
+        sum += w;
+      }
+      for (int e = 0; e < x.n; e++) x.weight[e * x.own + m][h] /= sum;
+    }
+  }
+}
+
+inline bool beta_is_softmax(const Task& t) { return t.norm == SOFTMAX && t.cross_modal != NONE; }
+inline bool beta_is_weight(const Task& t) {
+  return !t.align && (t.norm == SOFTMAX || t.cross_modal == NONE);
+}
+
+// (3), (5), (6), (8), (9)
+void find_weights(const Task& t, Segment& x) {
+  const int n = x.n;
+  std::memcpy(static_cast<void*>(x.alpha.data()), x.raw.data(), sizeof(vec) * n * M);
+  softmax(x.alpha.data(), n, M, true);
+  if (t.align) {
+    for (int e = 0; e < n; e++) x.align[e] = disagreement(&x.raw[e * M]) * fill(T(-t.align_scale));
+    softmax(x.align.data(), n, 1, true);
+  }
+  if (has_lam(t)) find_lam(t, x);
+  find_beta(t, x);
+  if (beta_is_softmax(t)) softmax(x.beta.data(), n, 1, false);
+  if (t.norm == RENORMALIZE && !beta_is_weight(t)) return renormalize(t, x);
+  for (int e = 0; e < n; e++)
+    for (int m = 0; m < x.own; m++) {
+      const vec b = x.beta[e * x.own + m];
+      x.weight[e * x.own + m] = !t.align ? b : t.add ? b + x.align[e] : b * x.align[e];
+    }
+  if (!beta_is_weight(t)) softmax(x.weight.data(), n, x.own, false);
+}
+
+// (10): sums of the runs' values into node i
+void add_values(const Task& t, int s, int s1, const Segment& x, vec out[M][DK]) {
+  const int start = t.run_ptr[s], stop = t.run_ptr[s1];
+  for (int run = s; run < s1; run++) {
+    vec sum[M][DK];
+    for (int m = 0; m < M; m++)
+      for (int d = 0; d < DK; d++) sum[m][d] = fill(0);
+    for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
+      prefetch(t, e + 4, stop, 1, 2);
+      const vec* w = &x.weight[(e - start) * x.own];
+      for (int m = 0; m < M; m++) {
+        const T* value = key_of(t, t.src[e], m) + F;
+        const vec wm = w[x.own > 1 ? m : 0];
+        for (int d = 0; d < DK; d++) sum[m][d] += wm * at(value + d * H);
+      }
+    }
+    const T* w_msg = t.w_msg + t.run_relation[run] * int64_t(MATRIX);
+    for (int m = 0; m < M; m++)
+      for (int k = 0; k < DK; k++)
+        for (int d = 0; d < DK; d++) out[m][d] += at(w_msg + (k * DK + d) * H) * sum[m][k];
+  }
+}
+
+// inter-modal attention paid to what the sources lack
+double find_paid(const Task& t, int start, const Segment& x) {
+  double out = 0;
+  for (int m = 0; m < M; m++)
+    for (int e = 0; e < x.n; e++)
+      if (t.lacking[m * t.n_edges + start + e]) out += sum_heads(x.lam[e * M + m], t.heads);
+  return out / t.heads;
+}
+
+void forward_nodes(const Task& t, int thread) {
+  Segment x(t.longest, t);
+  double paid = 0;
+  for (int64_t i = t.cuts[thread]; i < t.cuts[thread + 1]; i++) {
+    vec out[M][DK];
+    for (int m = 0; m < M; m++)
+      for (int d = 0; d < DK; d++) out[m][d] = fill(0);
+    for (int s = t.node_ptr[i], s1; s < t.node_ptr[i + 1]; s = s1) {
+      s1 = t.by_relation ? s + 1 : t.node_ptr[i + 1];
+      find_scores(t, i, s, s1, x);
+      find_weights(t, x);
+      if (t.lacking) paid += find_paid(t, t.run_ptr[s], x);
+      add_values(t, s, s1, x, out);
+    }
+    for (int m = 0; m < M; m++)
+      for (int d = 0; d < DK; d++) at(t.out + m * t.query_stride + i * F + d * H) = out[m][d];
+  }
+  t.paid[thread] = paid;
+}
+
+// gradients of the weights (9): products of the values with what their sum's gradient asks for
+void grad_of_weights(const Task& t, int64_t i, int s, int s1, Segment& x) {
+  const int start = t.run_ptr[s];
+  for (int run = s; run < s1; run++) {
+    vec asked[M][DK];
+    const T* w_msg = t.w_msg + t.run_relation[run] * int64_t(MATRIX);
+    for (int m = 0; m < M; m++) fold(w_msg, t.grad_out + m * t.query_stride + i * F, asked[m]);
+    for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
+      vec total = fill(0);
+      for (int m = 0; m < M; m++) {
+        const T* value = key_of(t, t.src[e], m) + F;
+        vec sum = fill(0);
+        for (int d = 0; d < DK; d++) sum += at(value + d * H) * asked[m][d];
+        if (x.own > 1) x.grad[(e - start) * M + m] = sum;
+        total += sum;
+      }
+      if (x.own == 1) x.grad[e - start] = total;
+    }
+  }
+}
+
+inline vec divide(vec a, vec b) { return b > fill(TINY) ? a / b : fill(0); }
+
+// through (9) and (8): grad becomes that of beta, grad_align that of -D
+void grad_of_beta(const Task& t, Segment& x) {
+  const int n = x.n;
+  const bool logarithm = t.norm == RENORMALIZE && !beta_is_weight(t);
+  if (!beta_is_weight(t)) softmax_backward(x.weight.data(), x.grad.data(), n, x.own);
+  for (int e = 0; e < n; e++) {
+    vec to_align = fill(0);
+    for (int m = 0; m < x.own; m++) {
+      const vec p = x.grad[e * x.own + m], b = x.beta[e * x.own + m], a = x.align[e];
+      if (!logarithm) {
+        if (t.align && !t.add) x.grad[e * x.own + m] = p * a;
+        to_align += t.add ? p : p * b;
+      } else if (t.align && t.add) {
+        to_align += x.grad[e * x.own + m] = divide(p, a + b);
+      } else {
+        x.grad[e * x.own + m] = divide(p, b);
+        to_align += p;
+      }
+    }
+    x.grad_align[e] = to_align;
+  }
+  if (t.align && !(logarithm && !t.add)) softmax_backward(x.align.data(), x.grad_align.data(), n, 1);
+  if (beta_is_softmax(t)) softmax_backward(x.beta.data(), x.grad.data(), n, 1);
+}
+
+// through (5): grad_lam becomes the gradient of the inter-modal scores
+void grad_of_lam(const Task& t, int start, Segment& x) {
+  for (int e = 0; e < x.n; e++)
+    for (int m = 0; m < M; m++) {
+      vec g = x.grad[e] * x.alpha[e * M + m];
+      if (t.lacking && t.lacking[m * t.n_edges + start + e]) g += fill(*t.grad_paid / T(t.heads));
+      x.grad_lam[e * M + m] = g;
+    }
+  if (t.cross_modal == NODE) {
+    for (int m = 0; m < M; m++) {
+      vec sum = fill(0);
+      for (int e = 0; e < x.n; e++) sum += x.grad_lam[e * M + m];
+      for (int e = 0; e < x.n; e++) x.grad_lam[e * M + m] = sum / fill(T(x.n));
+    }
+  }
+  for (int e = 0; e < x.n; e++) {
+    vec total = fill(0), *g = &x.grad_lam[e * M];
+    const vec* l = &x.lam[e * M];
+    for (int m = 0; m < M; m++) total += l[m] * g[m];
+    for (int m = 0; m < M; m++) g[m] = l[m] * (g[m] - total);
+  }
+}
+
+// through (6), (3) and (8): alpha becomes the gradient of the inter-node scores
+void grad_of_scores(const Task& t, Segment& x) {
+  vec total[M];
+  for (int m = 0; m < M; m++) total[m] = fill(0);
+  auto grad_alpha = [&](int e, int m) {
+    if (t.cross_modal == NONE) return x.grad[e * M + m];
+    return t.cross_modal == MEAN ? x.grad[e] / fill(T(M)) : x.grad[e] * x.lam[e * M + m];
+  };
+  for (int e = 0; e < x.n; e++)
+    for (int m = 0; m < M; m++) total[m] += x.alpha[e * M + m] * grad_alpha(e, m);
+  for (int e = 0; e < x.n; e++) {
+    const vec* g = &x.raw[e * M];
+    const vec apart = t.align ? x.grad_align[e] * fill(T(-t.align_scale)) : fill(0);
+    for (int m = 0; m < M; m++) {
+      vec out = x.alpha[e * M + m] * (grad_alpha(e, m) - total[m]);
+      if (t.align)
+        for (int k = 0; k < M; k++) out += apart * sign(g[m] - g[k]);
+      x.alpha[e * M + m] = out;
+    }
+  }
+}
+
+struct Grads {
+  T *pair, *w_node, *w_modal, *w_msg;
+};
+
+// gradients of keys, values, queries and matrices
+void scatter(const Task& t, int64_t i, int s, int s1, const Segment& x, const Grads& grads) {
+  const int start = t.run_ptr[s];
+  const bool modal = has_lam(t);
+  for (int run = s; run < s1; run++) {
+    const int64_t r = t.run_relation[run];
+    const T *w_node = t.w_node + r * MATRIX, *w_msg = t.w_msg + r * MATRIX;
+    for (int m = 0; m < M; m++) {
+      const T *query = query_of(t, i, m), *grad_out = t.grad_out + m * t.query_stride + i * F;
+      vec for_node[DK], for_modal[DK], asked[DK], keys[DK], modal_keys[DK], values[DK];
+      fold(w_node, query, for_node);
+      if (modal) fold(modal_matrix(t, r, m), query, for_modal);
+      fold(w_msg, grad_out, asked);
+      for (int d = 0; d < DK; d++) keys[d] = modal_keys[d] = values[d] = fill(0);
+      for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
+        const int64_t at_pair = m * t.pair_stride + int64_t(t.src[e]) * 2 * F;
+        const T* key = t.pair + at_pair;
+        T* out = grads.pair + at_pair;
+        const vec w = x.weight[(e - start) * x.own + (x.own > 1 ? m : 0)];
+        const vec g = x.alpha[(e - start) * M + m];
+        const vec l = modal ? x.grad_lam[(e - start) * M + m] : fill(0);
+        for (int d = 0; d < DK; d++) {
+          const vec k = at(key + d * H);
+          vec sum = at(out + d * H) + g * for_node[d];
+          keys[d] += g * k;
+          if (modal) {
+            modal_keys[d] += l * k;
+            sum += l * for_modal[d];
+          }
+          at(out + d * H) = sum;
+          values[d] += w * at(key + F + d * H);
+          at(out + F + d * H) += w * asked[d];
+        }
+      }
+      T* grad_query = t.grad_query + m * t.query_stride + i * F;
+      fold_transposed(w_node, keys, grad_query);
+      add_outer(keys, query, grads.w_node + r * MATRIX);
+      add_outer(values, grad_out, grads.w_msg + r * MATRIX);
+      if (!modal) continue;
+      fold_transposed(modal_matrix(t, r, m), modal_keys, grad_query);
+      add_outer(modal_keys, query, grads.w_modal + (modal_matrix(t, r, m) - t.w_modal));
+    }
+  }
+}
+
+void backward_nodes(const Task& t, int thread) {
+  Segment x(t.longest, t);
+  const Grads grads{t.grad_pair + thread * t.pair_size, t.grad_w_node + thread * t.matrices_size,
+                    t.grad_w_modal + thread * t.modal_size, t.grad_w_msg + thread * t.matrices_size};
+  for (int64_t i = t.cuts[thread]; i < t.cuts[thread + 1]; i++)
+    for (int s = t.node_ptr[i], s1; s < t.node_ptr[i + 1]; s = s1) {
+      s1 = t.by_relation ? s + 1 : t.node_ptr[i + 1];
+      find_scores(t, i, s, s1, x);
+      find_weights(t, x);
+      grad_of_weights(t, i, s, s1, x);
+      grad_of_beta(t, x);
+      if (has_lam(t)) grad_of_lam(t, t.run_ptr[s], x);
+      grad_of_scores(t, x);
+      scatter(t, i, s, s1, x, grads);
+    }
+}
+
+// The caller's thread takes a part too. No OpenMP: a second run-time beside torch's would spin.
+void run(const Task& t, void (*part)(const Task&, int)) {
+  std::vector<std::thread> others;
+  for (int thread = 1; thread < t.n_threads; thread++) others.emplace_back(part, std::cref(t), thread);
+  part(t, 0);
+  for (auto& other : others) other.join();
+}
+
+}  // namespace
+
+extern "C" void forward(const Task* t) { run(*t, forward_nodes); }
+extern "C" void backward(const Task* t) { run(*t, backward_nodes); }
