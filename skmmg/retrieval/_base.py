@@ -38,7 +38,7 @@ class VectorIndex(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def fit(self, vectors: Any, ids: Any = None) -> Self:
+    def fit(self, vectors: Any, ids: Any = None, queries: Any = None) -> Self:
         """Take a gallery, in place of the one before.
 
         Parameters
@@ -47,6 +47,9 @@ class VectorIndex(ABC):
             Finite numbers, at least one row; kept as float32.
         ids : array-like of int of shape (n_gallery,), default=None
             Different numbers of at least 0 to be returned by `search`; None: the row numbers.
+        queries : array-like of shape (n_queries, d), default=None
+            Queries as they will come, not in the gallery, by which ``"auto"`` measures its recall;
+            the others do without.
 
         Returns
         -------
@@ -122,10 +125,10 @@ class VectorIndex(ABC):
 class LocalIndex(VectorIndex):
     """An index in this process: it keeps the unit vectors, in a growing buffer, and their ids."""
 
-    _buffer: Vectors | None = None  # rows from len(self) on are spare
-    _ids: Ids
+    _buffer: Vectors  # rows from len(self) on are spare
+    _ids: Ids = np.empty(0, dtype=np.int64)
 
-    def fit(self, vectors: Any, ids: Any = None) -> Self:
+    def fit(self, vectors: Any, ids: Any = None, queries: Any = None) -> Self:
         unit = check_unit(vectors, "vectors")
         if not len(unit):
             raise ValueError("The gallery must have at least one vector, got none.")
@@ -154,7 +157,7 @@ class LocalIndex(VectorIndex):
         self._save(folder, {})
 
     def __len__(self) -> int:
-        return 0 if self._buffer is None else len(self._ids)
+        return len(self._ids)
 
     def __sklearn_is_fitted__(self) -> bool:
         return len(self) > 0
@@ -172,26 +175,35 @@ class LocalIndex(VectorIndex):
             distances[positions < 0], ids[positions < 0] = np.inf, -1
         return distances, ids
 
-    @property
-    def _rows(self) -> Vectors:
-        """The gallery, one unit vector per row."""
-        if self._buffer is None:
+    def _check_fitted(self) -> None:
+        if not len(self):
             raise ValueError(
                 "This index has an empty gallery. Call fit with at least one vector first."
             )
-        return self._buffer[: len(self._ids)]
+
+    @property
+    def _rows(self) -> Vectors:
+        """The gallery, one unit vector per row."""
+        self._check_fitted()
+        return self._buffer[: len(self)]
 
     def _build(self, unit: Vectors) -> None:
         """Take the gallery."""
-        self._buffer = unit
+        self._keep(unit)
 
     def _extend(self, unit: Vectors) -> None:
+        """Take more of it."""
+        self._append(unit)
+
+    def _keep(self, unit: Vectors) -> None:
+        self._buffer = unit
+
+    def _append(self, unit: Vectors) -> None:
         """Append rows, into a buffer with room for more: a vector is copied a few times at most."""
         old, n_old = self._rows, len(self)
         n_new = n_old + len(unit)
-        if self._buffer is None or not self._buffer.flags.owndata or len(self._buffer) < n_new:
-            room = n_new + n_old // 4
-            self._buffer = np.empty((room, unit.shape[1]), dtype=np.float32)
+        if not self._buffer.flags.owndata or len(self._buffer) < n_new:
+            self._buffer = np.empty((n_new + n_old // 4, unit.shape[1]), dtype=np.float32)
             self._buffer[:n_old] = old
         self._buffer[n_old:n_new] = unit
 
@@ -216,4 +228,6 @@ class LocalIndex(VectorIndex):
     def _open(self, files: Mapping[str, Path], mmap: bool) -> None:
         """Take what was saved."""
         arrays = open_parts(files, mmap)
-        self._buffer, self._ids = arrays["vectors"], np.array(arrays["ids"])
+        self._ids = np.array(arrays["ids"])
+        if "vectors" in arrays:
+            self._keep(arrays["vectors"])

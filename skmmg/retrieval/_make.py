@@ -8,12 +8,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from skmmg.retrieval._auto import AutoIndex
 from skmmg.retrieval._base import LocalIndex, VectorIndex
 from skmmg.retrieval._files import read_manifest
 
 # name: module and class
 _INDEXES = {
     "exact": ("_exact", "ExactIndex"),
+    "auto": ("_auto", "AutoIndex"),
+    "faiss_hnsw": ("_faiss", "FaissHNSW"),
+    "faiss_ivf": ("_faiss", "FaissIVF"),
+    "faiss_ivf_rabitq": ("_faiss", "FaissIVFRaBitQ"),
 }
 
 
@@ -25,6 +30,21 @@ def make_index(name: str = "exact", *, metric: str = "cosine", **options: Any) -
     name : str, default="exact"
         - ``"exact"``: compares with every vector, in blocks; neighbours of equal distance come in
           the order of the gallery. No options.
+        - ``"auto"``: decides at `fit`. Exact for at most `threshold=250_000` vectors, or without
+          faiss; else ``"faiss_hnsw"`` with the smallest `ef_search` (64 to 512) that reaches
+          `min_recall=0.98` of the `k=10` nearest for `n_sample=500` of the queries that `fit` was
+          given; exact with a warning if none does. Without queries rows of the gallery stand in,
+          which flatters the index. ``measured_`` keeps what was found, ``chosen_`` is the index.
+        - ``"faiss_hnsw"``: a graph that is walked greedily, the best recall of the approximate
+          ones and the slowest to build. `m=32` links per vector; `ef_construction=80` and
+          `ef_search=64` candidates are kept while the graph is built and searched.
+        - ``"faiss_ivf"``: vectors in lists, one byte per value, of which the nearest lists are
+          searched. `n_lists=None` (4·√n), `n_probe=16` lists are searched, `rescore=2` times k
+          candidates are compared by the vectors themselves.
+        - ``"faiss_ivf_rabitq"``: the same with one bit per value, `n_probe=32`, `rescore=10`.
+
+        The names with faiss need ``pip install "skmmg[faiss]"``. Measure what they miss by
+        :func:`index_recall`.
     metric : {"cosine"}, default="cosine"
         The distance is one minus the cosine.
     **options
@@ -41,6 +61,8 @@ def make_index(name: str = "exact", *, metric: str = "cosine", **options: Any) -
         If the name or the metric is not known.
     TypeError
         If the index has no such option.
+    ImportError
+        If the index needs an engine that is not installed.
 
     Examples
     --------
@@ -103,4 +125,8 @@ def load_index(folder: Any, mmap: bool = True, verify: bool = True) -> VectorInd
     if not isinstance(index, LocalIndex):
         raise ValueError(f"{folder} must hold an index of this process, got {index.name!r}.")
     index._open(files, mmap)
-    return index
+    if "auto" not in manifest:
+        return index
+    auto = AutoIndex(**manifest["auto"]["options"])
+    auto.chosen_, auto.measured_ = index, manifest["auto"]["measured"]
+    return auto

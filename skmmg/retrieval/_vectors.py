@@ -76,13 +76,20 @@ def check_ids(ids: Any, n_rows: int, fitted: Ids | None = None) -> Ids:
     return values
 
 
+def check_count(value: Any, name: str, at_least: int = 1) -> int:
+    """Give an integer that is large enough."""
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
+    if not is_integer or value < at_least:
+        raise ValueError(f"{name} must be an integer of at least {at_least}, got {value!r}.")
+    return int(value)
+
+
 def check_k(k: Any, n_gallery: int) -> int:
     """Give the number of neighbours, or raise if the gallery has fewer."""
-    if isinstance(k, (bool, np.bool_)) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise ValueError(f"k must be an integer of at least 1, got {k!r}.")
+    k = check_count(k, "k")
     if k > n_gallery:
         raise ValueError(
             f"k must be at most the size of the gallery, {n_gallery}, got {k}. Ask for fewer "
             f"neighbours, or add items."
         )
-    return int(k)
+    return k
