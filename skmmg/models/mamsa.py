@@ -105,6 +105,10 @@ class MAMSA(ModelSpec):
         self.dropout = dropout
         self.input_dropout = input_dropout
 
+    def num_hops(self) -> int:
+        """No edges are used."""
+        return 0
+
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         check_heads(self.hidden_channels, self.heads)
         encoder = ModalityEncoder(
