@@ -9,9 +9,11 @@ from skmmg.metrics._ranking import (
     precision_at_k,
     recall_at_k,
 )
+from skmmg.metrics._scorer import make_retrieval_scorer
 
 __all__ = [
     "hit_rate_at_k",
+    "make_retrieval_scorer",
     "mean_average_precision",
     "mean_reciprocal_rank",
     "median_rank",

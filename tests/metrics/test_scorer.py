@@ -1,0 +1,117 @@
+"""Scorers of retrieval: with scikit-learn's searches, pairs, labels and one modality."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any, Self
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.cross_decomposition import CCA
+from sklearn.metrics.pairwise import cosine_distances
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skmmg.metrics import make_retrieval_scorer, mean_average_precision, median_rank, recall_at_k
+
+
+class TwoViews(BaseEstimator):
+    """The least that a retriever has to be: CCA of the left and the right half of the columns."""
+
+    def __init__(self, n_components: int = 2, query: str = "left", gallery: str = "right") -> None:
+        self.n_components, self.query, self.gallery = n_components, query, gallery
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        self.cca_ = CCA(self.n_components).fit(*np.hsplit(X, 2))
+        return self
+
+    def transform(self, X: Any, modality: str | None = None) -> Any:
+        return self.cca_.transform(*np.hsplit(X, 2))[(modality or self.query) == "right"]
+
+
+@pytest.fixture
+def X() -> Any:
+    rng = np.random.default_rng(0)
+    latent = rng.standard_normal((120, 3))
+    views = [latent @ rng.standard_normal((3, 6)) for _ in range(2)]
+    return np.hstack(views) + 0.3 * rng.standard_normal((120, 12))
+
+
+def neighbors_of(model: TwoViews, X: Any, query: str, gallery: str) -> Any:
+    distances = cosine_distances(model.transform(X, query), model.transform(X, gallery))
+    if query == gallery:
+        np.fill_diagonal(distances, np.inf)
+    return np.argsort(distances, axis=1)
+
+
+def test_pairs_are_scored_without_y(X: Any) -> None:
+    model = TwoViews().fit(X[:80])
+
+    value = make_retrieval_scorer("recall_at_k", k=3)(model, X[80:])
+
+    ranking = neighbors_of(model, X[80:], "left", "right")
+    assert value == recall_at_k(ranking, np.arange(40), k=3) > 0.2
+
+
+def test_labels_are_scored_with_y_in_any_direction(X: Any) -> None:
+    model, y = TwoViews().fit(X[:80]), X[80:, 0] > 0
+    scorer = make_retrieval_scorer(
+        mean_average_precision, k=None, query="right", gallery="left", normalize_by="relevant"
+    )
+
+    ranking = neighbors_of(model, X[80:], "right", "left")
+    assert scorer(model, X[80:], y) == mean_average_precision(ranking, y, y)
+
+
+def test_within_a_modality_an_item_does_not_find_itself(X: Any) -> None:
+    model, y = TwoViews().fit(X), X[:, 0] > 0
+    scorer = make_retrieval_scorer(k=5, query="left", gallery="left")
+
+    ranking = neighbors_of(model, X, "left", "left")
+    assert scorer(model, X, y) == recall_at_k(ranking, y, y, k=5)
+    assert scorer(model, X) == 0
+
+
+def test_the_median_rank_is_negated(X: Any) -> None:
+    model = TwoViews().fit(X)
+
+    value = make_retrieval_scorer("median_rank", k=None)(model, X)
+
+    ranking = neighbors_of(model, X, "left", "right")
+    assert value == -median_rank(ranking, np.arange(len(X)))
+
+
+def test_a_grid_search_picks_by_the_scorer(X: Any) -> None:
+    search = GridSearchCV(TwoViews(), {"n_components": [1, 3]}, scoring=make_retrieval_scorer(k=5))
+
+    assert search.fit(X).best_params_ == {"n_components": 3}
+
+
+def test_several_scorers_and_a_pipeline_work(X: Any) -> None:
+    scoring = {"r": make_retrieval_scorer(k=5), "m": make_retrieval_scorer("ndcg", k=None)}
+    pipeline = make_pipeline(StandardScaler(), TwoViews())
+
+    scores = cross_validate(pipeline, X, X[:, 0] > 0, scoring=scoring, cv=3)
+
+    assert (scores["test_r"] > 0).all()
+    assert (scores["test_m"] <= 1).all()
+
+
+def test_a_scorer_survives_pickling(X: Any) -> None:
+    scorer = make_retrieval_scorer("mean_reciprocal_rank", k=5)
+    model = TwoViews().fit(X)
+
+    assert pickle.loads(pickle.dumps(scorer))(model, X) == scorer(model, X)
+
+
+@pytest.mark.parametrize("metric", ["recal", len, lambda *a: 0.0])
+def test_an_unknown_metric_is_told(metric: Any) -> None:
+    with pytest.raises(ValueError, match="must be one of"):
+        make_retrieval_scorer(metric)
+
+
+def test_more_neighbours_than_items_are_told(X: Any) -> None:
+    with pytest.raises(ValueError, match="each of the 120 items to be scored has 119 others"):
+        make_retrieval_scorer(k=120, query="left", gallery="left")(TwoViews().fit(X), X)
