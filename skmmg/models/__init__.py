@@ -11,6 +11,7 @@ from skmmg.models._base import ModelOutput, ModelSpec
 from skmmg.models.gat import GAT
 from skmmg.models.gcn import GCN
 from skmmg.models.hero import HERO
+from skmmg.models.hetgnn import HetGNN
 from skmmg.models.hgnn_ima import HGNNIMA
 from skmmg.models.hgt import HGT
 from skmmg.models.mamsa import MAMSA
@@ -34,6 +35,7 @@ MODELS: dict[str, type[ModelSpec]] = {
     "xgea": XGEA,
     "hero": HERO,
     "mamsa": MAMSA,
+    "hetgnn": HetGNN,
 }
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "SAGE",
     "SHGP",
     "XGEA",
+    "HetGNN",
     "ModelOutput",
     "ModelSpec",
     "get_model",
