@@ -12,6 +12,7 @@ from skmmg.graph import (
     RadiusGraph,
     Schema,
     split_modalities,
+    stack_graphs,
     stack_modalities,
 )
 from skmmg.preprocessing import ModalityTransformer
@@ -34,6 +35,7 @@ __all__ = [
     "Schema",
     "list_models",
     "split_modalities",
+    "stack_graphs",
     "stack_modalities",
 ]
 

@@ -6,6 +6,7 @@ from skmmg.graph._graph import MultiModalGraph
 from skmmg.graph._modalities import split_modalities, stack_modalities
 from skmmg.graph._neighbors import KNNGraph, RadiusGraph
 from skmmg.graph._schema import EdgeType, Schema
+from skmmg.graph._stack_graphs import stack_graphs
 from skmmg.graph._view import NodeView
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "RadiusGraph",
     "Schema",
     "split_modalities",
+    "stack_graphs",
     "stack_modalities",
 ]
