@@ -84,7 +84,7 @@ def rows(models: list[str] | None = None) -> list[Row]:
     """Every model of the package, or those named, in every way of fusion."""
     out = []
     for model, spec in MODELS.items():
-        if models and model not in models:
+        if "classification" not in spec.tasks or (models and model not in models):
             continue
         for name, params in VARIANTS.get(model, {model: {}}).items():
             modes = spec.fusion_modes or (None,)

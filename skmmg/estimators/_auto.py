@@ -45,7 +45,8 @@ class AutoModel(ModelSpec):
     Parameters
     ----------
     models : list of str or ModelSpec, or None, default=None
-        Models to choose from; None: all that `skmmg.list_models` shows.
+        Models to choose from; None: all for the classification of nodes that
+        `skmmg.list_models` shows.
     cv : int, default=3
         Number of stratified folds.
     factor : int, default=3
@@ -144,7 +145,8 @@ class AutoModel(ModelSpec):
         return min(self.cv, smallest)
 
     def _candidates(self, fusion: str | None, probe: Any) -> list[dict[str, list[Any]]]:
-        specs = [get_model(model) for model in (MODELS if self.models is None else self.models)]
+        nodes = [name for name, spec in MODELS.items() if "classification" in spec.tasks]
+        specs = [get_model(model) for model in (nodes if self.models is None else self.models)]
         out: list[dict[str, list[Any]]] = [
             {"model": [spec], "fusion": [mode], "probe": [probe if spec.self_supervised else None]}
             for spec in specs

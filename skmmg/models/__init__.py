@@ -18,6 +18,7 @@ from skmmg.models.mamsa import MAMSA
 from skmmg.models.mhgat import MHGAT
 from skmmg.models.mlp import MLP
 from skmmg.models.mm_gcn import MMGCN
+from skmmg.models.mm_gcn_pool import MMGCNPool
 from skmmg.models.sage import SAGE
 from skmmg.models.shgp import SHGP
 from skmmg.models.xgea import XGEA
@@ -28,6 +29,7 @@ MODELS: dict[str, type[ModelSpec]] = {
     "mhgat": MHGAT,
     "mlp": MLP,
     "mm_gcn": MMGCN,
+    "mm_gcn_pool": MMGCNPool,
     "gcn": GCN,
     "gat": GAT,
     "sage": SAGE,
@@ -53,6 +55,7 @@ __all__ = [
     "SHGP",
     "XGEA",
     "HetGNN",
+    "MMGCNPool",
     "ModelOutput",
     "ModelSpec",
     "get_model",

@@ -10,7 +10,7 @@ import pytest
 from optuna.distributions import BaseDistribution, FloatDistribution
 from sklearn.model_selection import ParameterSampler, RandomizedSearchCV
 
-from skmmg import MultiModalGraphClassifier
+from skmmg import MultiModalGraphClassifier, stack_graphs
 from skmmg.datasets import make_multimodal_graph
 from skmmg.models import HGT, MODELS
 from skmmg.tuning import search_space, suggest
@@ -29,7 +29,9 @@ def test_every_parameter_in_the_space_is_one_that_set_params_takes(model: str) -
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_draw_is_a_setting_that_the_model_accepts(model: str) -> None:
-    schema = make_multimodal_graph(12, random_state=0).graph.nodes("item").schema
+    items = make_multimodal_graph(12, random_state=0).graph
+    of_graphs = "graph classification" in MODELS[model].tasks
+    schema = (stack_graphs([items]) if of_graphs else items.nodes("item")).schema
     clf = MultiModalGraphClassifier(MODELS[model]())
 
     for params in ParameterSampler(search_space(model, kind="sklearn"), 5, random_state=0):
