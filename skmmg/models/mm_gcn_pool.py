@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -226,7 +226,7 @@ class PooledBranch(nn.Module):
         x, batch = h[part.nodes], part.batch
         edges, weight = part.edge_index, part.edge_weight
         out = h.new_zeros(n_graphs, 2 * self.channels)
-        for conv, pool in zip(self.convs, cast("nn.ModuleList", self.pools), strict=True):
+        for conv, pool in zip(self.convs, self.pools, strict=True):
             x = conv(x, edges, weight) if self.weighted else conv(x, edges)
             x = dropout(x.relu(), self.dropout, self.training)
             x, edges, weight, batch, _, _ = pool(x, edges, weight, batch)
