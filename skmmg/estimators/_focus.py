@@ -30,7 +30,8 @@ class Focus:
 
     `source_ids` are the ids that the nodes of the type have in the graph that the user gave,
     `source`, where `graph` is a part of that; `labels` the classes that a model may see, -1 where
-    it may not.
+    it may not; `known_ids` the ids that the nodes of the type have in the network that the model
+    was fitted on, -1 where they have none.
     """
 
     graph: MultiModalGraph
@@ -40,6 +41,7 @@ class Focus:
     source: MultiModalGraph | None = None
     source_ids: np.ndarray | None = None
     labels: np.ndarray | None = None
+    known_ids: np.ndarray | None = None
 
     @classmethod
     def induced(
@@ -69,7 +71,8 @@ class Focus:
         tensors = graph_tensors(self.graph, self.statistics, device=device, dtype=dtype)
         if self.labels is None:
             return tensors
-        return tensors.with_labels(torch.tensor(self.labels, device=device))
+        labels, known_ids = (torch.tensor(a, device=device) for a in (self.labels, self.known_ids))
+        return tensors.with_labels(labels, known_ids)
 
     def store(self, missing: str, device: torch.device, dtype: torch.dtype) -> GraphStore:
         """The graph, left where it is, for parts of it as tensors."""

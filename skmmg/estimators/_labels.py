@@ -28,28 +28,36 @@ class KnownLabels:
         Their classes, numbered.
     network : bytes or None
         Digest of the user's graph; None for rows, whose first nodes are always the fitted rows.
+    n_nodes : int
+        Number of target nodes of the user's graph, or of fitted rows.
     """
 
     ids: np.ndarray
     codes: np.ndarray
     network: bytes | None
+    n_nodes: int
 
     @classmethod
     def of(cls, focus: Focus, codes: np.ndarray, rows: bool) -> Self:
         """The labels of the nodes in focus."""
         ids = focus.ids if focus.source_ids is None else focus.source_ids[focus.ids]
-        return cls(ids, codes, None if rows else _digest(focus.source or focus.graph))
+        source = focus.source or focus.graph
+        network = None if rows else _digest(source)
+        return cls(ids, codes, network, source.n_nodes[focus.node_type])
 
     def on(self, focus: Focus) -> Focus:
-        """The same focus, in which the model sees these labels."""
-        n_nodes = focus.graph.n_nodes[focus.node_type]
-        labels = np.full(n_nodes, -1, dtype=np.int64)
+        """The same focus, in which the model sees these labels and knows these nodes."""
         source = focus.source or focus.graph
+        known_ids = np.arange(source.n_nodes[focus.node_type])
+        known_ids[self.n_nodes :] = -1
+        labels = np.full(len(known_ids), -1, dtype=np.int64)
         if self.network is None or self.network == _digest(source):
-            known = np.full(source.n_nodes[focus.node_type], -1, dtype=np.int64)
-            known[self.ids] = self.codes
-            labels = known if focus.source_ids is None else known[focus.source_ids]
-        return replace(focus, labels=labels)
+            labels[self.ids] = self.codes
+        else:
+            known_ids[:] = -1
+        if focus.source_ids is not None:
+            labels, known_ids = labels[focus.source_ids], known_ids[focus.source_ids]
+        return replace(focus, labels=labels, known_ids=known_ids)
 
 
 def _digest(graph: MultiModalGraph) -> bytes:

@@ -14,6 +14,7 @@ from skmmg.models.hero import HERO
 from skmmg.models.hetgnn import HetGNN
 from skmmg.models.hgnn_ima import HGNNIMA
 from skmmg.models.hgt import HGT
+from skmmg.models.idkg import IDKG
 from skmmg.models.mamsa import MAMSA
 from skmmg.models.mhgat import MHGAT
 from skmmg.models.mlp import MLP
@@ -38,6 +39,7 @@ MODELS: dict[str, type[ModelSpec]] = {
     "hero": HERO,
     "mamsa": MAMSA,
     "hetgnn": HetGNN,
+    "idkg": IDKG,
 }
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "HERO",
     "HGNNIMA",
     "HGT",
+    "IDKG",
     "MAMSA",
     "MHGAT",
     "MLP",

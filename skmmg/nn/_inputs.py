@@ -46,6 +46,9 @@ class GraphTensors:
     labels : Tensor of shape (n_target_nodes,) or None
         Class of every target node whose label the model may see, -1 for the others; only for
         models with `uses_labels`.
+    known_ids : Tensor of shape (n_target_nodes,) or None
+        Id that a target node has in the network that the model was fitted on, -1 for a node of
+        another network or a new row; only for models with `uses_labels`. None: its own.
 
     Examples
     --------
@@ -68,6 +71,7 @@ class GraphTensors:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     row_order: Tensor | None = None
     labels: Tensor | None = None
+    known_ids: Tensor | None = None
     _cache: dict[str, dict[object, object]] = field(default_factory=_empty_cache, repr=False)
 
     def cached(
@@ -154,9 +158,10 @@ class GraphTensors:
         ends = [(m.cumsum(0) - 1)[i[used]] for m, i in zip(inside, index, strict=True)]
         return torch.stack(ends), used
 
-    def with_labels(self, labels: Tensor) -> GraphTensors:
-        """The same graph, showing these labels of its target nodes, -1 for those unknown."""
-        return replace(self, labels=labels, _cache=self._cache | {"labels": {}})
+    def with_labels(self, labels: Tensor, known_ids: Tensor | None = None) -> GraphTensors:
+        """The same graph, showing these labels and ids of its target nodes, -1 if unknown."""
+        cache = self._cache | {"labels": {}}
+        return replace(self, labels=labels, known_ids=known_ids, _cache=cache)
 
     def shuffled(self) -> GraphTensors:
         """The same graph with the features of its nodes shuffled within every node type."""

@@ -21,6 +21,7 @@ from skmmg.models import (
     GCN,
     HGNNIMA,
     HGT,
+    IDKG,
     MAMSA,
     MHGAT,
     MLP,
@@ -56,7 +57,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "-Latt": {"att_loss_weight": 0.0},
     "-Lind": {"unimodal_loss": False},
 }
-NATIVE: list[tuple[str, str | None]] = [("hgnn_ima", None), ("mhgat", None), ("xgea", None)]
+NATIVE: list[tuple[str, str | None]] = [
+    (name, None) for name in ("hgnn_ima", "mhgat", "xgea", "idkg")
+]
 WITH_FUSION = list(itertools.product(["hgt", "mlp", "gcn", "gat", "sage"], ["early", "late"]))
 LAYERED = [
     name
@@ -297,6 +300,7 @@ def permute_nodes(graph: MultiModalGraph) -> tuple[MultiModalGraph, dict[str, np
         XGEA(),
         XGEA(reflection=True),
         MAMSA(),
+        IDKG(),
     ],
     ids=repr,
 )
@@ -330,7 +334,7 @@ def test_reordering_the_modalities_changes_nothing(
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
     """Copy every weight to where it belongs when the modalities have another order."""
-    moved = ("encoder.projections.", "backbones.")
+    moved = ("encoder.projections.", "backbones.", "gates.")
     shared = {k: v for k, v in source.state_dict().items() if not k.startswith(moved)}
     target.load_state_dict(shared, strict=False)
     for node_type, widths in WIDTHS.items():
@@ -341,6 +345,8 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
         if hasattr(source, "backbones"):
             backbone = target.backbones[target.modalities.index(modality)]
             backbone.load_state_dict(source.backbones[i].state_dict())
+        if hasattr(source, "gates"):
+            target.gates[modality].load_state_dict(source.gates[modality].state_dict())
 
 
 # ------------------------------------------------------------------------------ parameters

@@ -1,0 +1,111 @@
+"""TransH: entities of a knowledge graph as vectors, relations as translations on hyperplanes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# how far a translation may leave its hyperplane: the sine of the angle
+_OFF_PLANE = 1e-3
+
+
+class TransH(nn.Module):
+    r"""Scores and loss of triples (head, relation, tail).
+
+    .. math::
+
+        h_\perp = h - (w_r^\top h) w_r, \qquad
+        f(h, r, t) = -\|h_\perp + d_r - t_\perp\|, \qquad \|w_r\| = 1
+
+    with the loss, for triples and corrupted ones :math:`(h', r, t')`,
+
+    .. math::
+
+        L = \mathrm{mean}\,[\gamma - f(h, r, t) + f(h', r, t')]_+
+            + C \Bigl(\mathrm{mean}_e [\|e\|^2 - 1]_+
+            + \mathrm{mean}_r [(w_r^\top d_r)^2 / \|d_r\|^2 - \epsilon^2]_+ \Bigr)
+
+    The methods are those of PyTorch Geometric's `KGEModel`, which has no TransH.
+
+    Parameters
+    ----------
+    num_nodes : int
+        Number of entities.
+    num_relations : int
+        Number of relations.
+    hidden_channels : int
+        Width of the vectors.
+    margin : float, default=1.0
+        :math:`\gamma`.
+    constraint_weight : float, default=0.25
+        :math:`C`, weight of the constraints.
+    sparse : bool, default=False
+        Whether the gradient of the entities is sparse.
+
+    Notes
+    -----
+    Changed against the paper: the distance is not squared, and the constraints are means, over the
+    entities of a batch and over the relations, as the loss is one over triples.
+
+    References
+    ----------
+    Wang, Zhang, Feng, Chen, Knowledge graph embedding by translating on hyperplanes, AAAI 2014,
+    equations 1 to 4.
+    """
+
+    def __init__(
+        self,
+        num_nodes: int,
+        num_relations: int,
+        hidden_channels: int,
+        *,
+        margin: float = 1.0,
+        constraint_weight: float = 0.25,
+        sparse: bool = False,
+    ) -> None:
+        super().__init__()
+        self.margin, self.constraint_weight, self.sparse = margin, constraint_weight, sparse
+        self.node_emb = nn.Embedding(num_nodes, hidden_channels, sparse=sparse)
+        self.rel_emb = nn.Embedding(num_relations, hidden_channels)
+        self.normal_emb = nn.Embedding(num_relations, hidden_channels)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Random directions of length 1."""
+        with torch.no_grad():
+            for embedding in (self.node_emb, self.rel_emb, self.normal_emb):
+                nn.init.normal_(embedding.weight)
+                embedding.weight.copy_(F.normalize(embedding.weight, dim=1))
+
+    def forward(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
+        """Negative distance of every triple, (n_triples,)."""
+        head, tail = self.node_emb(head_index), self.node_emb(tail_index)
+        return self._score(head, rel_type, tail)
+
+    def loss(
+        self,
+        head_index: Tensor,
+        rel_type: Tensor,
+        tail_index: Tensor,
+        corrupted: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Margin ranking loss of triples against others with `corrupted` heads and tails."""
+        index = torch.cat([head_index, tail_index, *corrupted])
+        entities = self.node_emb(index)
+        head, tail, other_head, other_tail = entities.chunk(4)
+        gap = self._score(other_head, rel_type, other_tail) - self._score(head, rel_type, tail)
+        outside = F.relu(entities.square().sum(1) - 1).mean()
+        constraints = outside + self._off_plane()
+        return F.relu(self.margin + gap).mean() + self.constraint_weight * constraints
+
+    def _score(self, head: Tensor, rel_type: Tensor, tail: Tensor) -> Tensor:
+        normal = F.normalize(self.normal_emb.weight, dim=1)[rel_type]
+        apart = head - tail  # the projection is linear
+        apart = apart - (apart * normal).sum(1, keepdim=True) * normal
+        return -(apart + self.rel_emb(rel_type)).norm(dim=1)
+
+    def _off_plane(self) -> Tensor:
+        """How far the translations leave their hyperplanes."""
+        along = F.cosine_similarity(self.normal_emb.weight, self.rel_emb.weight, dim=1)
+        return F.relu(along.square() - _OFF_PLANE**2).mean()
