@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skmmg.retrieval._auto import AutoIndex
-from skmmg.retrieval._base import LocalIndex, VectorIndex
+from skmmg.retrieval._base import VectorIndex
 from skmmg.retrieval._files import read_manifest
 
 # name: module and class
@@ -19,6 +19,7 @@ _INDEXES = {
     "faiss_hnsw": ("_faiss", "FaissHNSW"),
     "faiss_ivf": ("_faiss", "FaissIVF"),
     "faiss_ivf_rabitq": ("_faiss", "FaissIVFRaBitQ"),
+    "qdrant": ("_qdrant", "QdrantIndex"),
 }
 
 
@@ -42,8 +43,14 @@ def make_index(name: str = "exact", *, metric: str = "cosine", **options: Any) -
           searched. `n_lists=None` (4·√n), `n_probe=16` lists are searched, `rescore=2` times k
           candidates are compared by the vectors themselves.
         - ``"faiss_ivf_rabitq"``: the same with one bit per value, `n_probe=32`, `rescore=10`.
+        - ``"qdrant"``: a collection of the vector database Qdrant, for galleries past this machine:
+          one of `url`, `path` (a folder, searched in this process; for tests) and `client`;
+          `collection="skmmg"`, `batch_size=512` vectors per request, `ef_search=None` (the
+          server's), `timeout=60` seconds. Either all of what `fit` or `add` was given is written or
+          nothing. A name is one gallery: give each gallery its own.
 
-        The names with faiss need ``pip install "skmmg[faiss]"``. Measure what they miss by
+        The names with faiss need ``pip install "skmmg[faiss]"``, qdrant
+        ``pip install "skmmg[qdrant]"``. Measure what they miss by
         :func:`index_recall`.
     metric : {"cosine"}, default="cosine"
         The distance is one minus the cosine.
@@ -109,7 +116,9 @@ def load_index(folder: Any, mmap: bool = True, verify: bool = True) -> VectorInd
     FileNotFoundError
         If the folder holds no index.
     ValueError
-        If a file has changed since, is missing, or is of another version.
+        If a file or the store has changed since, is missing, or is of another version.
+    ConnectionError
+        If the store cannot be reached.
 
     Examples
     --------
@@ -121,9 +130,10 @@ def load_index(folder: Any, mmap: bool = True, verify: bool = True) -> VectorInd
     2
     """
     manifest, files = read_manifest(Path(folder), verify)
-    index = make_index(manifest["index"], **manifest["options"])
-    if not isinstance(index, LocalIndex):
-        raise ValueError(f"{folder} must hold an index of this process, got {index.name!r}.")
+    index: Any = make_index(manifest["index"], **manifest["options"])
+    if "store" in manifest:
+        index._attach(manifest)
+        return index
     index._open(files, mmap)
     if "auto" not in manifest:
         return index
