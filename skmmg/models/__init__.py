@@ -22,6 +22,7 @@ from skmmg.models.mm_gcn import MMGCN
 from skmmg.models.mm_gcn_pool import MMGCNPool
 from skmmg.models.sage import SAGE
 from skmmg.models.shgp import SHGP
+from skmmg.models.strucgcn import StrucGCN
 from skmmg.models.xgea import XGEA
 
 MODELS: dict[str, type[ModelSpec]] = {
@@ -37,6 +38,7 @@ MODELS: dict[str, type[ModelSpec]] = {
     "shgp": SHGP,
     "xgea": XGEA,
     "hero": HERO,
+    "strucgcn": StrucGCN,
     "mamsa": MAMSA,
     "hetgnn": HetGNN,
     "idkg": IDKG,
@@ -61,6 +63,7 @@ __all__ = [
     "MMGCNPool",
     "ModelOutput",
     "ModelSpec",
+    "StrucGCN",
     "get_model",
     "list_models",
 ]

@@ -30,6 +30,7 @@ from skmmg.models import (
     XGEA,
     ModelOutput,
     ModelSpec,
+    StrucGCN,
     get_model,
 )
 from skmmg.models import MODELS as ALL_MODELS
@@ -60,7 +61,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 NATIVE: list[tuple[str, str | None]] = [
     (name, None) for name in ("hgnn_ima", "mhgat", "xgea", "idkg")
 ]
-WITH_FUSION = list(itertools.product(["hgt", "mlp", "gcn", "gat", "sage"], ["early", "late"]))
+WITH_FUSION = list(
+    itertools.product(["hgt", "mlp", "gcn", "gat", "sage", "strucgcn"], ["early", "late"])
+)
 LAYERED = [
     name
     for name, spec in MODELS.items()
@@ -297,6 +300,7 @@ def permute_nodes(graph: MultiModalGraph) -> tuple[MultiModalGraph, dict[str, np
         GAT(attention="v2"),
         SAGE(),
         SAGE(aggr="max"),
+        StrucGCN(),
         XGEA(),
         XGEA(reflection=True),
         MAMSA(),
@@ -381,6 +385,7 @@ def test_the_number_of_parameters_is_as_the_formula_says(num_layers: int) -> Non
         ("mlp", "late"): n_modalities * num_layers * (d + 1) * d + scorer + head,
         ("gcn", "early"): num_layers * (d + 1) * d + head,
         ("gat", "early"): num_layers * (d + 3) * d + head,
+        ("strucgcn", "early"): num_layers * 2 * d * d + head,
         ("sage", "early"): num_layers * (2 * d + 1) * d + head,
     }
 
@@ -586,7 +591,7 @@ def test_a_schema_without_a_target_or_without_features_is_an_error() -> None:
 def test_the_table_of_models_has_all_of_them() -> None:
     table = list_models()
 
-    assert list(table.index) == list(MODELS)
+    assert list(table.index) == list(ALL_MODELS)
     assert table.loc["hgnn_ima", "fusion"] == "native"
     assert table.loc["hgt", "fusion"] == "late, early"
     assert table["paper"].str.len().gt(0).all()
