@@ -18,13 +18,19 @@ from skmmg.graph import (
 from skmmg.preprocessing import ModalityTransformer
 
 if TYPE_CHECKING:
-    from skmmg.estimators import AutoModel, MultiModalGraphClassifier, NodeEmbedder
+    from skmmg.estimators import (
+        AutoModel,
+        CrossModalRetriever,
+        MultiModalGraphClassifier,
+        NodeEmbedder,
+    )
     from skmmg.models import list_models
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AutoModel",
+    "CrossModalRetriever",
     "KNNGraph",
     "ModalityTransformer",
     "MultiModalGraph",
@@ -42,6 +48,7 @@ __all__ = [
 # importing torch takes seconds, so what needs it is imported when it is asked for
 _NEEDS_TORCH = {
     "AutoModel": "skmmg.estimators",
+    "CrossModalRetriever": "skmmg.estimators",
     "MultiModalGraphClassifier": "skmmg.estimators",
     "NodeEmbedder": "skmmg.estimators",
     "list_models": "skmmg.models",

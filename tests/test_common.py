@@ -8,13 +8,15 @@ from typing import Any
 from sklearn.base import BaseEstimator
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skmmg import MultiModalGraphClassifier, NodeEmbedder
+from skmmg import CrossModalRetriever, MultiModalGraphClassifier, NodeEmbedder
 from skmmg.models import HGNNIMA
 
 # Few epochs, because there are 120 checks; one of them wants 83 % of the training rows right.
 ESTIMATORS = [
     MultiModalGraphClassifier(HGNNIMA(num_layers=1), max_epochs=15, lr=0.02),
     NodeEmbedder(max_epochs=2),
+    CrossModalRetriever(max_epochs=2),
+    CrossModalRetriever(model="semantic"),
 ]
 
 _REPEATED_ROWS = "a repeated row has other neighbours than a row with twice the weight"

@@ -3,5 +3,6 @@
 from skmmg.estimators._auto import AutoModel
 from skmmg.estimators._classifier import MultiModalGraphClassifier
 from skmmg.estimators._embedder import NodeEmbedder
+from skmmg.estimators._retriever import CrossModalRetriever
 
-__all__ = ["AutoModel", "MultiModalGraphClassifier", "NodeEmbedder"]
+__all__ = ["AutoModel", "CrossModalRetriever", "MultiModalGraphClassifier", "NodeEmbedder"]

@@ -207,7 +207,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         weight: np.ndarray,
         validation: tuple[Focus, np.ndarray, np.ndarray] | None,
         *,
-        criterion: type[nn.Module],
+        criterion: type[nn.Module] | nn.Module,
         stopping: str | None,
         n_outputs: int,
         seed: int,
@@ -219,9 +219,9 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
 
         `extend` maps the fitted attributes to more of them.
         """
-        spec, schema, device = get_model(self.model), focus.schema, choose_device(self.device)
+        spec, schema, device = self._model_spec(), focus.schema, choose_device(self.device)
         _warn_about_weights(spec, focus)
-        labels = KnownLabels.of(focus, y, rows=hasattr(self, "rows_")) if spec.uses_labels else None
+        labels = self._shown_labels(focus, y) if spec.uses_labels else None
         if labels is not None:
             focus = labels.on(focus)
             if validation is not None:
@@ -266,6 +266,13 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         context.call_on_fit_task_end(
             estimator=self, X=callback_data[0], y=callback_data[1], reconstruction_attributes={}
         )
+
+    def _model_spec(self) -> ModelSpec:
+        return get_model(self.model)
+
+    def _shown_labels(self, focus: Focus, y: np.ndarray) -> KnownLabels:
+        """What a model with `uses_labels` gets to see."""
+        return KnownLabels.of(focus, y, rows=hasattr(self, "rows_"))
 
     def _stopping_rule(self) -> str | None:
         if isinstance(self.early_stopping, str):

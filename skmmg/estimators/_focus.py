@@ -124,14 +124,29 @@ class RowGraph:
         """The fitted rows."""
         return _focus_on_rows(self.blocks, self.present, self.edge_index)
 
-    def attach(self, blocks: dict[str, Block]) -> Focus:
+    def links(self, ids: np.ndarray, shown: str | None) -> dict[tuple[str, str, str], np.ndarray]:
+        """Edges that fitted rows would get as new rows; with `shown`, known by that modality."""
+        if self.neighbors is None:
+            return {}
+        rows = {name: block[ids] for name, block in self.blocks.items()}
+        present = {
+            name: mask[ids] & (shown is None or name == shown)
+            for name, mask in self.present.items()
+        }
+        edges = self.neighbors.edges(rows, present)
+        return {e: np.stack([index[0], ids[index[1]]]) for e, index in edges.items()}
+
+    def attach(self, blocks: dict[str, Block], shown: str | None = None) -> Focus:
         """Rows that are linked from the fitted rows near them and from nowhere else.
 
-        No edge leaves a new row, so the fitted rows, and the other new rows, never see it.
+        No edge leaves a new row, so the fitted rows, and the other new rows, never see it. With
+        `shown`, the new rows are known by that modality alone.
         """
         given = {name: np.ones(block.shape[0], dtype=bool) for name, block in blocks.items()}
         new = MultiModalGraph({ROW: blocks}, masks={ROW: given})
         scaled, present = _scale(new, self.statistics)
+        if shown is not None:
+            present = {name: mask & (name == shown) for name, mask in present.items()}
         edges = dict(self.edge_index)
         n_fitted = len(next(iter(self.present.values())))
         if self.neighbors is not None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from skmmg.estimators._focus import Focus
 from skmmg.graph import Schema
-from skmmg.models import get_model
+from skmmg.models import ModelSpec
 from skmmg.training import GraphNet, private_seed
 
 
@@ -20,6 +20,9 @@ class FittedStateMixin(BaseEstimator):
 
     The module is not in a pickle; it is built again when the estimator is read.
     """
+
+    def _model_spec(self) -> ModelSpec:
+        raise NotImplementedError
 
     def _load_weights(self, module: nn.Module, schema: Schema, n_outputs: int) -> None:
         """Go on from the weights of the last fit."""
@@ -49,7 +52,7 @@ class FittedStateMixin(BaseEstimator):
             "schema_": focus.schema,
             "statistics_": focus.statistics,
             "n_outputs_": n_outputs,
-            "spec_": clone(get_model(self.model)),
+            "spec_": clone(self._model_spec()),
             "fusion_": self.fusion,
             "missing_": self.missing,
             "history_": net.plain_history(),

@@ -47,8 +47,8 @@ class RetrievalScorer:
         """Score the rows of X by how well they find each other; higher is better."""
         if isinstance(estimator, Pipeline):
             X, estimator = estimator[:-1].transform(X), estimator[-1]
-        query = estimator.query if self.query is None else self.query
-        gallery = estimator.gallery if self.gallery is None else self.gallery
+        query = estimator.query_ if self.query is None else self.query
+        gallery = estimator.gallery_ if self.gallery is None else self.gallery
         neighbors = self._rank(estimator, X, query, gallery)
         relevant = (np.arange(len(neighbors)),) if y is None else (y, y)
         value = getattr(_ranking, self.metric)(neighbors, *relevant, **self.options)
@@ -97,7 +97,7 @@ def make_retrieval_scorer(
     k : int, default=10
         How many neighbours count; None: the whole ranking, as for the mAP over all.
     query, gallery : str, default=None
-        Modalities; None: the parameters of the estimator.
+        Modalities; None: those that the fitted estimator has chosen.
     **options
         Other parameters of the metric, as ``zero_division``.
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from skmmg.models._base import ModelOutput, ModelSpec
+from skmmg.models.dual_mlp import DualMLP
 from skmmg.models.gat import GAT
 from skmmg.models.gcn import GCN
 from skmmg.models.hero import HERO
@@ -59,6 +60,7 @@ __all__ = [
     "SAGE",
     "SHGP",
     "XGEA",
+    "DualMLP",
     "HetGNN",
     "MMGCNPool",
     "ModelOutput",

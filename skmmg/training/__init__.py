@@ -1,20 +1,25 @@
 """How a model is trained: tensors of a graph, losses, the skorch net, when to stop."""
 
 from skmmg.training._batches import BatchPlan
+from skmmg.training._contrast import FUSED, Contrast, ContrastiveLoss
 from skmmg.training._inference import infer_in_blocks
 from skmmg.training._infomax import Infomax, InfomaxLoss
 from skmmg.training._losses import ClassificationLoss, SelfSupervisedLoss
 from skmmg.training._net import GraphNet, NodeDataset
 from skmmg.training._parallel import Ranks
 from skmmg.training._progress import EpochTasks
+from skmmg.training._queries import hide, silence
 from skmmg.training._store import GraphStore
 from skmmg.training._tensors import Statistics, column_statistics, graph_tensors, scale_features
 from skmmg.training._train import OPTIMIZERS, choose_device, private_seed, train
 
 __all__ = [
+    "FUSED",
     "OPTIMIZERS",
     "BatchPlan",
     "ClassificationLoss",
+    "Contrast",
+    "ContrastiveLoss",
     "EpochTasks",
     "GraphNet",
     "GraphStore",
@@ -27,8 +32,10 @@ __all__ = [
     "choose_device",
     "column_statistics",
     "graph_tensors",
+    "hide",
     "infer_in_blocks",
     "private_seed",
     "scale_features",
+    "silence",
     "train",
 ]

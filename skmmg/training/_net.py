@@ -94,7 +94,7 @@ class GraphNet(NeuralNet):
         """Loss of a batch; its parts, and the accuracy if there is one, go to the history."""
         y, weight, share = y_true
         loss, parts = self.criterion_(y_pred, y, weight)
-        if y_pred.logits.shape[1]:
+        if "acc" not in parts and y_pred.logits.shape[1]:
             parts["acc"] = ((y_pred.logits.argmax(1) == y) * weight).sum() / weight.sum()
         self._parts = {name: part.detach() for name, part in parts.items()}
         return loss if share is None else loss * share

@@ -30,7 +30,7 @@ def train(
     data: NodeDataset,
     validation: NodeDataset | None,
     *,
-    criterion: type[nn.Module],
+    criterion: type[nn.Module] | nn.Module,
     optimizer: str,
     lr: float,
     weight_decay: float,

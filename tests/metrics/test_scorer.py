@@ -25,6 +25,7 @@ class TwoViews(BaseEstimator):
 
     def fit(self, X: Any, y: Any = None) -> Self:
         self.cca_ = CCA(self.n_components).fit(*np.hsplit(X, 2))
+        self.query_, self.gallery_ = self.query, self.gallery
         return self
 
     def transform(self, X: Any, modality: str | None = None) -> Any:

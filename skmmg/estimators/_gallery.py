@@ -1,0 +1,75 @@
+"""The items that are searched: their vectors in every modality, and an index for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from skmmg.retrieval import VectorIndex, make_index
+
+# by modality: vectors (n_items, d), and which of the items have it
+Encoded = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+class Gallery:
+    """Vectors of the items in every modality, and indexes that are built when they are asked for.
+
+    Parameters
+    ----------
+    encoded : dict of str to (ndarray of shape (n_items, d), ndarray of bool of shape (n_items,))
+        Vectors by modality, and which of the items have it; ids are positions.
+    index : str
+        Name of the index, see `skmmg.retrieval.make_index`.
+    options : mapping
+        Its options.
+    """
+
+    def __init__(self, encoded: Encoded, index: str, options: Mapping[str, Any]) -> None:
+        self.encoded, self.index_name, self.options = encoded, index, dict(options)
+        self._indexes: dict[str, VectorIndex] = {}
+
+    def __len__(self) -> int:
+        return len(next(iter(self.encoded.values()))[1])
+
+    def index(self, modality: str) -> VectorIndex:
+        """The index of the items that have a modality."""
+        if modality not in self._indexes:
+            vectors, has = self.encoded[modality]
+            ids = np.flatnonzero(has)
+            if not len(ids):
+                raise ValueError(
+                    f"The gallery is empty: no item has modality {modality!r}. Add items that "
+                    "have it, or search in another modality."
+                )
+            made = make_index(self.index_name, **self.options)
+            self._indexes[modality] = made.fit(vectors[ids], ids)
+        return self._indexes[modality]
+
+    def search(
+        self, queries: np.ndarray, modality: str, n_neighbors: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Cosine distances and ids of the nearest items that have a modality."""
+        index = self.index(modality)
+        if n_neighbors > len(index):
+            raise ValueError(
+                f"n_neighbors has to be at most the number of items with modality {modality!r} in "
+                f"the gallery, {len(index)}, got {n_neighbors}. Ask for fewer."
+            )
+        return index.search(queries, n_neighbors)
+
+    def extended(self, new: Encoded) -> Self:
+        """A gallery with more items at its end; indexes that are built take them in."""
+        encoded = {
+            modality: tuple(np.concatenate(pair) for pair in zip(old, new[modality], strict=True))
+            for modality, old in self.encoded.items()
+        }
+        out = type(self)(encoded, self.index_name, self.options)  # type: ignore[arg-type]
+        for modality, index in self._indexes.items():
+            vectors, has = new[modality]
+            out._indexes[modality] = index.add(vectors[has], len(self) + np.flatnonzero(has))
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_indexes": {}}

@@ -1,0 +1,473 @@
+"""CrossModalRetriever: it finds pairs and classes, nothing leaks, its errors tell."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils import Bunch
+
+from skmmg import CrossModalRetriever, MultiModalGraph, NodeView, RadiusGraph, stack_modalities
+from skmmg.graph import KNNGraph
+from skmmg.metrics import make_retrieval_scorer
+from skmmg.models import HGNNIMA, HGT, MLP, MMGCN
+from skmmg.models.dual_mlp import DualMLP
+
+N = 60
+SMALL = MMGCN(hidden_channels=16, dropout=0.1)
+NETWORKS = [
+    SMALL,
+    DualMLP(hidden_channels=16),
+    HGNNIMA(hidden_channels=8, heads=2, num_layers=2),
+    HGT(hidden_channels=8, heads=2),
+    MLP(hidden_channels=16),
+]
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Bunch:
+    """60 items of three classes: text and image are two linear views of one latent vector."""
+    rng = np.random.default_rng(0)
+    target = np.arange(N) % 3
+    latent = rng.normal(size=(N, 4)) + 4.0 * np.eye(4)[target]
+    blocks = {
+        "text": latent @ rng.normal(size=(4, 7)) + 0.05 * rng.normal(size=(N, 7)),
+        "image": latent @ rng.normal(size=(4, 5)) + 0.05 * rng.normal(size=(N, 5)),
+    }
+    data, columns = stack_modalities(blocks)
+    return Bunch(data=data, columns=columns, target=target, blocks=blocks)
+
+
+@pytest.fixture(scope="module")
+def network(pairs: Bunch) -> MultiModalGraph:
+    """The same items, with edges to a type without features."""
+    rng = np.random.default_rng(1)
+    edges = {
+        ("item", "cites", "item"): rng.integers(N, size=(2, 150)),
+        ("item", "by", "author"): np.stack([np.arange(N), rng.integers(9, size=N)]),
+    }
+    return MultiModalGraph({"item": pairs.blocks, "author": 9}, edges)
+
+
+def make(pairs: Bunch | None = None, model: Any = SMALL, **params: Any) -> CrossModalRetriever:
+    defaults = {"max_epochs": 5, "lr": 0.02, "early_stopping": False, "random_state": 0}
+    columns = {} if pairs is None else {"modalities": pairs.columns}
+    return CrossModalRetriever(model=model, **{**defaults, **columns, **params})
+
+
+def without(pairs: Bunch, modality: str, rows: Any = slice(None)) -> np.ndarray:
+    X = pairs.data.copy()
+    X[rows, pairs.columns[modality]] = np.nan
+    return X
+
+
+# ------------------------------------------------------------------------------ it learns
+
+
+@pytest.mark.parametrize("model", [SMALL, "dual_mlp", "cca"], ids=repr)
+def test_an_item_is_found_by_its_other_modality(model: Any, pairs: Bunch) -> None:
+    fitted = make(pairs, model, max_epochs=80).fit(pairs.data[:40])
+
+    chance = 5 / 20
+    assert fitted.score(pairs.data[40:]) > 2 * chance
+    assert fitted.score(pairs.data[40:], query="image", gallery="text") > 2 * chance
+
+
+@pytest.mark.parametrize("model", [SMALL, "dual_mlp", "semantic"], ids=repr)
+def test_items_of_the_class_are_found_where_there_are_labels(model: Any, pairs: Bunch) -> None:
+    fitted = make(pairs, model, max_epochs=80).fit(pairs.data[:40], pairs.target[:40])
+
+    ids = fitted.kneighbors(pairs.data[40:], n_neighbors=3, return_distance=False)
+
+    found = pairs.target[:40][ids] == pairs.target[40:, None]
+    assert found.mean() > 0.9
+    assert fitted.score(pairs.data[40:], pairs.target[40:]) > 0.9
+
+
+def test_labels_make_items_of_a_class_answer_each_other(pairs: Bunch) -> None:
+    X, y = pairs.data, pairs.target
+    paired = make(pairs, objective="pairs").fit(X, y)
+
+    assert_array_equal(paired.transform(X), make(pairs).fit(X).transform(X))
+    assert np.abs(make(pairs).fit(X, y).transform(X) - paired.transform(X)).max() > 1e-3
+
+
+def test_classification_is_learnt_beside(pairs: Bunch) -> None:
+    fitted = make(pairs, classification_weight=1.0).fit(pairs.data, pairs.target)
+
+    assert {"train_contrast", "train_ce", "train_acc"} <= set(fitted.history_[0])
+    assert "train_ce" not in make(pairs).fit(pairs.data, pairs.target).history_[0]
+
+
+@pytest.mark.parametrize("model", NETWORKS, ids=repr)
+def test_every_network_takes_rows_and_views(
+    model: Any, pairs: Bunch, network: MultiModalGraph
+) -> None:
+    on_rows = make(pairs, model, max_epochs=2).fit(pairs.data[:40])
+    X = network.nodes("item")
+    on_view = make(None, model, max_epochs=2).fit(X[:40])
+
+    for fitted, new in ((on_rows, pairs.data[40:]), (on_view, X[40:])):
+        distances, ids = fitted.kneighbors(new)
+        assert distances.shape == ids.shape == (20, 5)
+        assert np.isfinite(distances).all()
+        assert (np.diff(distances, axis=1) >= 0).all()
+        assert_allclose(np.linalg.norm(fitted.transform(new), axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.5, "learned"])
+def test_the_temperature_is_fixed_or_learnt(temperature: Any, pairs: Bunch) -> None:
+    fitted = make(pairs, temperature=temperature).fit(pairs.data)
+
+    assert np.isfinite([row["train_loss"] for row in fitted.history_]).all()
+
+
+def test_early_stopping_watches_items_that_never_speak(pairs: Bunch) -> None:
+    fitted = make(pairs, early_stopping=True, max_epochs=60, n_iter_no_change=3, lr=0.1)
+    fitted.fit(pairs.data)
+
+    losses = [row["valid_loss"] for row in fitted.history_]
+    assert fitted.n_iter_ < 60
+    assert fitted.best_epoch_ == int(np.argmin(losses)) + 1
+
+
+# ------------------------------------------------------------------------------ nothing leaks
+
+
+@pytest.mark.parametrize("attach", ["neighbors", "none"])
+@pytest.mark.parametrize("model", NETWORKS, ids=repr)
+def test_the_other_modality_of_a_query_never_reaches_it(
+    model: Any, attach: str, pairs: Bunch, network: MultiModalGraph
+) -> None:
+    rng = np.random.default_rng(2)
+    other = pairs.data.copy()
+    other[40:, pairs.columns["image"]] = rng.normal(size=(20, 5))
+    changed = network.with_features(
+        {"item": {m: other[:, columns] for m, columns in pairs.columns.items()}}
+    )
+    fitted = make(pairs, model, attach=attach, max_epochs=2).fit(pairs.data[:40])
+    on_view = make(None, model, attach=attach, max_epochs=2, scaling=None)
+    on_view.fit(network.nodes("item")[:40])
+
+    new, changed_new = (g.nodes("item")[40:] for g in (network, changed))
+
+    assert_array_equal(
+        fitted.transform(other[40:], "text"), fitted.transform(pairs.data[40:], "text")
+    )
+    assert_array_equal(on_view.transform(changed_new, "text"), on_view.transform(new, "text"))
+    assert np.abs(fitted.transform(other[40:], "*") - fitted.transform(pairs.data[40:], "*")).any()
+
+
+@pytest.mark.parametrize("model", NETWORKS[:3], ids=repr)
+@pytest.mark.parametrize("graph", [KNNGraph(5), KNNGraph(5, combine="union"), RadiusGraph(0.4)])
+def test_the_other_modality_of_a_fitted_item_never_reaches_it(
+    graph: Any, model: Any, pairs: Bunch
+) -> None:
+    other = pairs.data.copy()
+    other[7, pairs.columns["image"]] *= -3.0
+    first = make(pairs, model, graph=graph, scaling=None, max_epochs=1).fit(pairs.data)
+    second = make(pairs, model, graph=graph, scaling=None, max_epochs=1).fit(other)
+
+    second.weights_ = first.weights_
+    second.__setstate__(second.__getstate__())  # the same network on the other rows
+    vectors = [r._encode_all(r.rows_.focus())["text"][0] for r in (first, second)]
+
+    assert_array_equal(vectors[0][7], vectors[1][7])
+    assert np.abs(vectors[0] - vectors[1]).max() > 1e-6 or isinstance(model, DualMLP)
+
+
+def test_in_training_too_what_a_fold_is_reaches_nothing_but_its_own_vectors(
+    network: MultiModalGraph,
+) -> None:
+    import torch
+
+    from skmmg.estimators._folds import QueryGraphs
+    from skmmg.training import column_statistics, graph_tensors
+
+    folds = np.arange(N) % 3
+    X = network.nodes("item")
+    moved = {m: x + (folds == 1)[:, None] for m, x in network.x["item"].items()}
+    module = SMALL.build(X.schema, 4).double().eval()
+    graphs = [
+        network,
+        network.with_features({"item": {**moved, "text": network.x["item"]["text"]}}),
+    ]
+    seen = []
+    for graph in graphs:
+        tensors = graph_tensors(
+            graph,
+            column_statistics(graph, None),
+            device=torch.device("cpu"),
+            dtype=torch.float64,
+        )
+        made = QueryGraphs("item", folds, 3, None, "neighbors")(tensors, 1, "text")
+        with torch.no_grad():
+            seen.append(module(made, torch.arange(N)).logits.numpy())
+
+    assert_array_equal(seen[0], seen[1])
+
+
+def test_on_a_view_items_that_were_not_fitted_are_silent(network: MultiModalGraph) -> None:
+    X = network.nodes("item")
+    fitted = make(None).fit(X[:40])
+
+    together = fitted.transform(X[40:], "text")
+
+    assert_allclose(fitted.transform(X[45:46], "text"), together[5:6], rtol=1e-5, atol=1e-6)
+
+
+def test_a_row_does_not_depend_on_the_rows_it_comes_with(pairs: Bunch) -> None:
+    fitted = make(pairs).fit(pairs.data[:40])
+
+    alone = np.vstack([fitted.transform(row[None]) for row in pairs.data[40:45]])
+
+    assert_allclose(alone, fitted.transform(pairs.data[40:45]), rtol=1e-9)
+
+
+# ------------------------------------------------------------------------------ searching
+
+
+def test_neighbours_are_those_with_the_largest_cosine(pairs: Bunch) -> None:
+    fitted = make(pairs).fit(pairs.data[:40])
+
+    distances, ids = fitted.kneighbors(pairs.data[40:], 7, query="image", gallery="text")
+
+    cosine = fitted.transform(pairs.data[40:], "image") @ fitted.embedding_["text"].T
+    assert_allclose(distances, 1 - np.sort(cosine, axis=1)[:, ::-1][:, :7], atol=1e-5)
+    assert_allclose(np.take_along_axis(cosine, ids, 1), 1 - distances, atol=1e-5)
+
+
+def test_incomplete_items_take_part_where_they_can(pairs: Bunch) -> None:
+    X = without(pairs, "image", [3, 5, 41])
+
+    fitted = make(pairs, model=SMALL).fit(X[:40])
+
+    by_text = fitted.kneighbors(X[40:42], 37, query="text", gallery="image", return_distance=False)
+    assert not np.isin([3, 5], by_text).any()
+    within_text = fitted.kneighbors(X[40:42], 40, gallery="text", return_distance=False)
+    assert np.isin([3, 5], within_text).all()
+    assert not fitted.embedding_["image"][[3, 5]].any()
+    assert np.isfinite(fitted.kneighbors(X[40:42], query="*")[0]).all()
+
+
+def test_queries_may_come_without_the_other_modality(pairs: Bunch) -> None:
+    fitted = make(pairs).fit(pairs.data[:40])
+    texts = without(pairs, "image")[40:]
+
+    assert_array_equal(fitted.transform(texts), fitted.transform(pairs.data[40:]))
+
+
+@pytest.mark.parametrize("model", [SMALL, "cca"], ids=repr)
+def test_the_gallery_grows_without_a_new_fit(model: Any, pairs: Bunch) -> None:
+    X = without(pairs, "image", [45])
+    fitted = make(pairs, model).fit(X[:40])
+    before = fitted.embedding_["image"]
+
+    fitted.kneighbors(X[40:], gallery="text")
+    fitted.add(X[40:50]).add(X[50:])
+
+    assert fitted.n_items_ == 60
+    assert_array_equal(fitted.embedding_["image"][:40], before)
+    assert_allclose(
+        fitted.embedding_["image"][46], fitted.transform(X[46:47], "image")[0], atol=1e-6
+    )
+    has_image = np.delete(np.arange(40, 60), 5)
+    for gallery, rows in (("image", has_image), ("text", np.arange(40, 60))):
+        nearest = fitted.kneighbors(X[rows], 1, False, query=gallery, gallery=gallery)
+        assert_array_equal(nearest[:, 0], rows)
+    assert 45 not in fitted.kneighbors(X[40:], 59, gallery="image", return_distance=False)
+
+
+def test_items_of_the_gallery_can_be_the_queries(pairs: Bunch) -> None:
+    fitted = make(pairs).fit(pairs.data)
+
+    same = fitted.kneighbors(n_neighbors=3, query="text", gallery="text", return_distance=False)
+    across = fitted.kneighbors(n_neighbors=60, return_distance=False)
+
+    assert (same != np.arange(N)[:, None]).all()
+    assert (np.sort(across, axis=1) == np.arange(N)).all()
+
+
+def test_the_graph_of_neighbours_is_sparse(pairs: Bunch) -> None:
+    fitted = make(pairs).fit(pairs.data[:40])
+
+    ones = fitted.kneighbors_graph(pairs.data[40:], 3)
+    distances = fitted.kneighbors_graph(pairs.data[40:], 3, mode="distance")
+
+    assert ones.shape == distances.shape == (20, 40)
+    assert (ones.sum(axis=1) == 3).all()
+    found = fitted.kneighbors(pairs.data[40:], 3)
+    assert_allclose(distances[0, found[1][0]].toarray().ravel(), found[0][0])
+
+
+def test_more_than_two_modalities_are_in_one_space() -> None:
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(50, 3))
+    blocks = {m: latent @ rng.normal(size=(3, 6)) for m in ("text", "image", "sound")}
+    X, columns = stack_modalities(blocks)
+
+    fitted = make(None, modalities=columns, query="*", gallery="sound").fit(X[:40])
+
+    for query in ("text", "image", "sound", "*"):
+        for gallery in ("text", "image", "sound", "*"):
+            assert fitted.kneighbors(X[40:], 2, query=query, gallery=gallery)[1].shape == (10, 2)
+
+
+def test_the_score_is_recall_of_pairs_or_precision_of_classes(pairs: Bunch) -> None:
+    fitted = make(pairs, n_neighbors=4).fit(pairs.data[:40])
+    X, y = pairs.data[40:], pairs.target[40:]
+    q, g = fitted.transform(X, "text"), fitted.transform(X, "image")
+    order = np.argsort(-(q @ g.T), axis=1)
+
+    found = (order[:, :4] == np.arange(20)[:, None]).any(1).mean()
+    hits = y[order] == y[:, None]
+    precision = (hits.cumsum(1) / np.arange(1, 21) * hits).sum(1) / hits.sum(1)
+
+    assert fitted.score(X) == pytest.approx(found)
+    assert fitted.score(X, y) == pytest.approx(precision.mean())
+
+
+# ------------------------------------------------------------------------------ scikit-learn
+
+
+def test_a_grid_search_finds_parameters_of_the_model(pairs: Bunch) -> None:
+    grid = {"model__hidden_channels": [4, 8], "temperature": [0.1, 0.5]}
+
+    search = GridSearchCV(make(pairs, "mm_gcn", max_epochs=2), grid, cv=2).fit(pairs.data)
+
+    assert set(search.best_params_) == set(grid)
+    by_name = GridSearchCV(make(pairs, max_epochs=2), {"model": ["cca", "dual_mlp"]}, cv=2)
+    assert by_name.fit(pairs.data).best_params_["model"] in ("cca", "dual_mlp")
+
+
+def test_our_scorers_score_it(pairs: Bunch) -> None:
+    fitted = make(pairs, n_neighbors=4).fit(pairs.data[:40])
+
+    recall = make_retrieval_scorer("recall_at_k", k=4)(fitted, pairs.data[40:])
+    precision = make_retrieval_scorer("mean_average_precision", k=None)
+    back = precision(fitted, pairs.data[40:], pairs.target[40:])
+
+    assert recall == pytest.approx(fitted.score(pairs.data[40:]))
+    assert back == pytest.approx(fitted.score(pairs.data[40:], pairs.target[40:]))
+
+
+@pytest.mark.parametrize("model", [SMALL, "cca", "semantic"], ids=repr)
+def test_a_pickle_finds_the_same(model: Any, pairs: Bunch) -> None:
+    fitted = make(pairs, model).fit(pairs.data[:40], pairs.target[:40])
+
+    loaded = pickle.loads(pickle.dumps(fitted))
+
+    for first, second in zip(
+        fitted.kneighbors(pairs.data[40:]), loaded.kneighbors(pairs.data[40:]), strict=True
+    ):
+        assert_array_equal(first, second)
+
+
+def test_the_same_seed_gives_the_same_vectors(pairs: Bunch) -> None:
+    first, second, other = (
+        make(pairs, random_state=seed).fit(pairs.data).embedding_["text"] for seed in (0, 0, 1)
+    )
+
+    assert_array_equal(first, second)
+    assert np.abs(first - other).max() > 1e-3
+
+
+def test_output_has_names(pairs: Bunch) -> None:
+    fitted = make(pairs, n_components=3).fit(pairs.data)
+
+    assert list(fitted.get_feature_names_out()) == [f"crossmodalretriever{i}" for i in range(3)]
+    assert fitted.set_output(transform="pandas").transform(pairs.data).shape == (N, 3)
+
+
+# ------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"query": "sound"}, r"query has to be a modality .* \['text', 'image', '\*'\], got 'sou"),
+        ({"gallery": "sound"}, "gallery has to be a modality of the fitted items"),
+        ({"objective": "labels"}, 'objective="labels" needs y, got None'),
+        ({"classification_weight": 1.0}, "classification_weight > 0 needs y, got None"),
+        ({"model": "semantic"}, "model='semantic' learns from classes. Pass y to fit"),
+        ({"model": "mm_gnc"}, r"model='mm_gnc' is not known. Did you mean 'mm_gcn'\?"),
+        ({"index": "exactly"}, "index must be one of"),
+        ({"temperature": 0.0}, "The 'temperature' parameter of CrossModalRetriever must be"),
+        ({"n_folds": 1}, "The 'n_folds' parameter of CrossModalRetriever must be"),
+    ],
+    ids=repr,
+)
+def test_a_wrong_parameter_is_named(params: dict[str, Any], message: str, pairs: Bunch) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(pairs, **params).fit(pairs.data)
+
+
+def test_one_modality_is_not_enough_for_cca(pairs: Bunch) -> None:
+    with pytest.raises(ValueError, match=r"correlates two modalities, got \['text'\]"):
+        make(None, "cca", modalities={"text": slice(0, 7)}).fit(pairs.data)
+
+
+def test_a_query_without_its_modality_is_an_error(pairs: Bunch) -> None:
+    fitted = make(pairs).fit(pairs.data[:40])
+    X = without(pairs, "text", [2, 4])
+
+    message = "modality 'text' to be encoded by it, but 2 of 60 lack it, the first one in row 2"
+    with pytest.raises(ValueError, match=message):
+        fitted.kneighbors(X)
+    with pytest.raises(ValueError, match="No item of X has modality 'text'"):
+        fitted.score(without(pairs, "text"))
+
+
+def test_a_modality_that_was_not_fitted_is_an_error(pairs: Bunch, network: MultiModalGraph) -> None:
+    fitted = make(pairs).fit(pairs.data)
+
+    for call in (
+        lambda: fitted.kneighbors(pairs.data, query="sound"),
+        lambda: fitted.kneighbors(pairs.data, gallery="sound"),
+        lambda: fitted.transform(pairs.data, "sound"),
+    ):
+        with pytest.raises(ValueError, match=r"one of \['text', 'image', '\*'\], got 'sound'"):
+            call()
+    with pytest.raises(TypeError, match="was fitted on rows of a 2-D X"):
+        fitted.kneighbors(network.nodes("item"))
+
+
+def test_more_neighbours_than_items_are_an_error(pairs: Bunch) -> None:
+    fitted = make(pairs).fit(without(pairs, "image", slice(30, 40))[:40])
+
+    with pytest.raises(ValueError, match="with modality 'image' in the gallery, 30, got 31"):
+        fitted.kneighbors(pairs.data[40:], 31)
+
+
+def test_an_empty_gallery_is_an_error(pairs: Bunch) -> None:
+    X = NodeView(
+        MultiModalGraph({"item": pairs.blocks}, masks={"item": {"image": np.arange(N) >= 40}}),
+        "item",
+    )
+
+    with pytest.raises(ValueError, match="The gallery is empty: no item has modality 'image'"):
+        make(None).fit(X[:40])
+
+
+def test_duplicates_and_rows_of_zeros_are_found(pairs: Bunch) -> None:
+    X = np.vstack([pairs.data[:40], pairs.data[:5], np.zeros((2, 12))])
+    fitted = make(pairs).fit(X)
+
+    distances, ids = fitted.kneighbors(X, 10)
+
+    assert np.isfinite(distances).all()
+    assert (np.sort(ids, axis=1)[:, 1:] != np.sort(ids, axis=1)[:, :-1]).all()
+
+
+def test_a_failed_fit_leaves_the_estimator_as_it_was(pairs: Bunch) -> None:
+    fitted = make(pairs).fit(pairs.data)
+    before = fitted.transform(pairs.data)
+
+    with pytest.raises(ValueError, match="needs y"):
+        fitted.set_params(objective="labels").fit(pairs.data)
+
+    assert_array_equal(fitted.transform(pairs.data), before)
