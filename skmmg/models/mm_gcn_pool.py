@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -12,7 +11,6 @@ from torch_geometric.nn import (
     GATConv,
     GCNConv,
     SAGEConv,
-    SAGPooling,
     global_max_pool,
     global_mean_pool,
 )
@@ -20,9 +18,10 @@ from torch_geometric.nn import (
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
 from skmmg.models._base import ModelOutput, ModelSpec
-from skmmg.nn import CrossModalAttention, GraphTensors, ModalityEncoder
+from skmmg.nn import CrossModalAttention, GraphTensors, ModalityEncoder, SAGPool
 from skmmg.nn._dropout import dropout
 from skmmg.nn._member_graphs import MemberGraph, member_graphs
+from skmmg.nn._sag_pool import filter_edges
 
 CONV: dict[str, type[nn.Module]] = {"gcn": GCNConv, "gat": GATConv, "sage": SAGEConv}
 
@@ -135,6 +134,16 @@ class MMGCNPool(ModelSpec):
         """Whether weights of edges change what it computes."""
         return self.conv == "gcn"
 
+    def num_hops(self) -> int:
+        """Two steps: from a graph to its nodes, and from these along their edges.
+
+        Returns
+        -------
+        int
+            2.
+        """
+        return 2
+
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         if schema.node_types[str(schema.target)] or not any(
             dst == schema.target for _, _, dst in schema.edge_types
@@ -216,10 +225,7 @@ class PooledBranch(nn.Module):
         self.channels, self.dropout = channels, dropout
         self.weighted = conv is GCNConv
         self.convs = nn.ModuleList(conv(channels, channels) for _ in range(num_layers))
-        share = min(ratio, math.nextafter(1.0, 0.0))  # PyG reads 1 as one node
-        self.pools = nn.ModuleList(
-            SAGPooling(channels, share, GNN=GCNConv) for _ in range(num_layers)
-        )
+        self.pools = nn.ModuleList(SAGPool(channels, ratio) for _ in range(num_layers))
 
     def forward(self, h: Tensor, part: MemberGraph, n_graphs: int) -> Tensor:
         """Sum of the readouts of the layers, (n_graphs, 2 channels)."""
@@ -229,7 +235,9 @@ class PooledBranch(nn.Module):
         for conv, pool in zip(self.convs, self.pools, strict=True):
             x = conv(x, edges, weight) if self.weighted else conv(x, edges)
             x = dropout(x.relu(), self.dropout, self.training)
-            x, edges, weight, batch, _, _ = pool(x, edges, weight, batch)
+            kept, score = pool(x, edges, batch)
+            edges, weight = filter_edges(edges, weight, kept, len(x))
+            x, batch = x[kept] * score, batch[kept]
             mean, largest = (
                 readout(x, batch, size=n_graphs) for readout in (global_mean_pool, global_max_pool)
             )

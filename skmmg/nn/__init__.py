@@ -9,6 +9,7 @@ from skmmg.nn._hgnn_ima_conv import HGNNIMAConv
 from skmmg.nn._inputs import GraphTensors
 from skmmg.nn._modality_attention import ModalityAttention
 from skmmg.nn._modality_encoder import ModalityEncoder
+from skmmg.nn._sag_pool import SAGPool
 from skmmg.nn._sparse import SparseMatrix
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "HGNNIMAConv",
     "ModalityAttention",
     "ModalityEncoder",
+    "SAGPool",
     "SparseMatrix",
     "set_backend",
 ]
