@@ -63,10 +63,9 @@ class SAGPool(nn.Module):
         batch : Tensor of shape (n_nodes,)
             Graph of every node, ascending.
         """
-        score = self.score(x, edge_index).tanh()  # (n, 1)
-        order = torch.argsort(
-            (score.detach().view(-1) / _STEP).round(), descending=True, stable=True
-        )
+        score = self.score(x, edge_index)  # (n, 1)
+        rounded = (score.detach().view(-1) / _STEP).round()
+        order = torch.argsort(rounded, descending=True, stable=True)
         order = order[torch.argsort(batch[order], stable=True)]
         size = torch.bincount(batch)
         rank = torch.arange(len(batch), device=batch.device) - (size.cumsum(0) - size)[batch]
