@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 # how far a translation may leave its hyperplane: the sine of the angle
 _OFF_PLANE = 1e-3
+# square distances below this are rounding noise
+_NO_DISTANCE = 1e-12
 
 
 class TransH(nn.Module):
@@ -100,10 +102,19 @@ class TransH(nn.Module):
         return F.relu(self.margin + gap).mean() + self.constraint_weight * constraints
 
     def _score(self, head: Tensor, rel_type: Tensor, tail: Tensor) -> Tensor:
-        normal = F.normalize(self.normal_emb.weight, dim=1)[rel_type]
-        apart = head - tail  # the projection is linear
-        apart = apart - (apart * normal).sum(1, keepdim=True) * normal
-        return -(apart + self.rel_emb(rel_type)).norm(dim=1)
+        r"""Minus the distance, from dot products alone.
+
+        With :math:`x = h - t`, :math:`\|x_\perp + d\|^2 = \|x\|^2 - (w^\top x)^2
+        + 2 (d^\top x - (w^\top x)(w^\top d)) + \|d\|^2`.
+        """
+        normal, shift = F.normalize(self.normal_emb.weight, dim=1), self.rel_emb.weight
+        apart, one = head - tail, rel_type.unsqueeze(1)  # the projection is linear
+        along = (apart @ normal.t()).gather(1, one).squeeze(1)  # (n,)
+        toward = (apart @ shift.t()).gather(1, one).squeeze(1)
+        cross, square = (normal * shift).sum(1)[rel_type], shift.square().sum(1)[rel_type]
+        product = toward - along * cross
+        distance = apart.square().sum(1) - along.square() + 2 * product + square
+        return -distance.clamp_min(_NO_DISTANCE).sqrt()
 
     def _off_plane(self) -> Tensor:
         """How far the translations leave their hyperplanes."""
