@@ -14,6 +14,7 @@ from skmmg.graph import Schema
 from skmmg.models._base import ModelOutput, ModelSpec, check_heads
 from skmmg.nn import GraphTensors, ModalityEncoder
 from skmmg.nn._field import receptive_field
+from skmmg.nn._multi_head import MultiHead
 
 # scalars of the attention of one block of samples
 _BLOCK = 1 << 24
@@ -141,8 +142,8 @@ class MAMSANet(nn.Module):
         self.edge_types, self.out_channels = schema.edge_types, channels
         self.encoder, n_modalities = encoder, len(schema.modalities)
 
-        def attention() -> nn.MultiheadAttention:
-            return nn.MultiheadAttention(channels, heads, dropout=dropout, batch_first=True)
+        def attention() -> MultiHead:
+            return MultiHead(channels, heads, dropout)
 
         width = channels * min(n_modalities, 2)  # no other modality to look at where there is one
         self.gates = nn.ModuleList(nn.Linear(width, channels) for _ in self.modalities)
@@ -163,7 +164,8 @@ class MAMSANet(nn.Module):
         )
         h = field.enter(self.encoder(field.graph))[:, field.target]  # (M, n, T * d)
         tokens = h.unflatten(2, (-1, self.out_channels))  # (M, n, T, d)
-        per_sample = h.shape[0] * (h.shape[2] + self.classes.numel())
+        n_tokens = tokens.shape[0] * tokens.shape[2]
+        per_sample = h.shape[0] * self.classes.numel() + n_tokens * (n_tokens + self.out_channels)
         blocks = tokens.split(max(1, _BLOCK // per_sample), 1)
         if len(blocks) == 1:
             z = self._fuse(tokens)
@@ -173,21 +175,12 @@ class MAMSANet(nn.Module):
 
     def _fuse(self, tokens: Tensor) -> Tensor:
         """Fused states of some samples, (M, n, T, d) -> (n, d)."""
-        common = self._common(tokens)  # (n, 1, d)
-        classes = self.classes.expand(tokens.shape[1], -1, -1)  # (n, C, d)
-        guided = [
-            _attend(guide, classes, t) for guide, t in zip(self.guides, tokens, strict=True)
-        ]  # (n, C, d) each
-        u = torch.cat([*(_attend(self.first, common, a) for a in guided), common], 1)
-        return (u + _attend(self.second, u, u)).mean(1)  # (n, M + 1, d) -> (n, d)
-
-    def _common(self, tokens: Tensor) -> Tensor:
-        """What the modalities have in common, (n, 1, d)."""
-        gated = self._gate(tokens)
-        pairs = [(q, k) for i, q in enumerate(gated) for j, k in enumerate(gated) if i != j]
-        pairs = pairs or [(gated[0], gated[0])]
-        parts = [_attend(self.between, q, k).mean(1, keepdim=True) for q, k in pairs]
-        return self.norm(torch.stack(parts).mean(0))
+        gated = torch.stack(self._gate(tokens), 1)  # (n, M, T, d)
+        common = self.norm(self.between.mutual(gated)).unsqueeze(1)  # (n, 1, d)
+        classes = self.classes.unsqueeze(0)  # (1, C, d)
+        guided = [guide(classes, t) for guide, t in zip(self.guides, tokens, strict=True)]
+        u = torch.cat([*(self.first(common, a) for a in guided), common], 1)  # (n, M + 1, d)
+        return (u + self.second(u, u)).mean(1)
 
     def _gate(self, tokens: Tensor) -> list[Tensor]:
         mean = tokens.mean(2)  # (M, n, d)
@@ -197,8 +190,3 @@ class MAMSANet(nn.Module):
             mean = torch.cat([mean, others], 2)  # (M, n, 2d)
         gates = [gate(x).sigmoid() for gate, x in zip(self.gates, mean, strict=True)]
         return [g.unsqueeze(1) * t for g, t in zip(gates, tokens, strict=True)]
-
-
-def _attend(attention: nn.Module, query: Tensor, source: Tensor) -> Tensor:
-    out: Tensor = attention(query, source, source, need_weights=False)[0]
-    return out

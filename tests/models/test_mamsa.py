@@ -105,7 +105,7 @@ def test_blocks_of_samples_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     expected = {name: p.grad.clone() for name, p in used.items()}
     module.zero_grad()
 
-    monkeypatch.setattr(module_file, "_BLOCK", 150)  # blocks of three samples
+    monkeypatch.setattr(module_file, "_BLOCK", 300)  # blocks of three samples
     parts = run(module, graph)
     parts.logits.square().sum().backward()
 
