@@ -93,6 +93,9 @@ class HERO(ModelSpec):
     (the paper is transductive only); on another network than that of `fit` the nodes of that
     network are the reference.
 
+    Late in training the loss may turn up again for good, when units of the projections are zero
+    for all nodes; early stopping keeps the best epoch, so leave it on.
+
     References
     ----------
     Mo, Nie, Hu, Shen, Zhang, Wang, Zhu, Self-supervised heterogeneous graph learning: a homophily

@@ -18,7 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import Bunch
 
 from skmmg import MultiModalGraph, MultiModalGraphClassifier, NodeEmbedder, NodeView
-from skmmg.models import SHGP
+from skmmg.models import HERO, SHGP
+from skmmg.models._fusion import EARLY_FUSION
 
 Params = dict[str, Any]
 
@@ -248,3 +249,24 @@ def test_a_model_with_an_objective_of_its_own_may_be_trained_by_infomax(
 ) -> None:
     assert NodeEmbedder(**params).fit(X).objective_ == "self_supervised"
     assert NodeEmbedder(objective="infomax", **params).fit(X).objective_ == "infomax"
+
+
+@pytest.mark.parametrize("model", [SHGP, HERO])
+@pytest.mark.parametrize("option", [*EARLY_FUSION, "late"])
+def test_every_fusion_pretrains(model: type[SHGP] | type[HERO], option: str, X: NodeView) -> None:
+    spec = model(hidden_channels=8, **({} if option == "late" else {"early_fusion": option}))
+    fusion = "late" if option == "late" else "early"
+
+    embedder = NodeEmbedder(spec, fusion=fusion, max_epochs=3, random_state=0).fit(X)
+
+    assert np.isfinite([row["train_loss"] for row in embedder.history_]).all()
+    width = (8 if model is SHGP else 16) * (2 if fusion == "late" else 1)
+    assert embedder.transform(X).shape == (60, width)
+
+
+@pytest.mark.parametrize("model", ["shgp", "hero"])
+def test_a_model_that_needs_the_whole_graph_takes_no_batches(
+    model: str, X: NodeView, y: np.ndarray
+) -> None:
+    with pytest.raises(ValueError, match=f"Model '{model}' needs the whole graph at once"):
+        MultiModalGraphClassifier(model, batch_size=16).fit(X, y)
