@@ -58,21 +58,15 @@ def _count(indptr, nodes, fan_out):  # type: ignore[no-untyped-def]  # noqa: ANN
 
 @numba.njit(nogil=True, cache=True)
 def _choose(out, degree, base):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Fill `out` with different numbers below `degree`, ascending, by Floyd's algorithm."""
+    """Fill `out` with different numbers below `degree`, by Floyd's algorithm."""
     for i in range(len(out)):
         last = degree - len(out) + i
         random = _mix(base + _STEP * np.uint64(i + 1)) >> _HALF
         pick = np.int64((random * np.uint64(last + 1)) >> _HALF)
-        at = i
-        # `last` is larger than all before it; a new pick is inserted where it belongs
-        while at > 0 and out[at - 1] >= pick:
-            at -= 1
-        if at < i and out[at] == pick:
-            out[i] = last
-            continue
-        for j in range(i, at, -1):
-            out[j] = out[j - 1]
-        out[at] = pick
+        taken = 0
+        for j in range(i):  # all of them: a branch could not be predicted
+            taken |= out[j] == pick
+        out[i] = pick + taken * (last - pick)
 
 
 @numba.njit(nogil=True, cache=True)

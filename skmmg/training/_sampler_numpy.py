@@ -49,7 +49,7 @@ def draw(
 
 
 def _choose(nodes: np.ndarray, degree: np.ndarray, fan_out: int, key: np.uint64) -> np.ndarray:
-    """Different numbers below `degree`, ascending, (n_nodes, fan_out), by Floyd's algorithm."""
+    """Different numbers below `degree`, (n_nodes, fan_out), by Floyd's algorithm."""
     base = mix(key + _STEP * (nodes.astype(np.uint64) + np.uint64(1)))
     out = np.empty((len(nodes), fan_out), dtype=np.int64)
     for i in range(fan_out):
@@ -58,7 +58,6 @@ def _choose(nodes: np.ndarray, degree: np.ndarray, fan_out: int, key: np.uint64)
         pick = ((random * (last + 1).astype(np.uint64)) >> _HALF).astype(np.int64)
         taken = (out[:, :i] == pick[:, None]).any(1)
         out[:, i] = np.where(taken, last, pick)
-    out.sort(axis=1)
     return out
 
 

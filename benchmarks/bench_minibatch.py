@@ -1,0 +1,280 @@
+"""Mini-batches: the sampler, and a network whose features are in a file.
+
+*Sampler.* 512 seeds, three steps, ten in-neighbours per relation, on random networks of the sizes
+of IMDB, AMAZON and AMAZON-1: ours compiled by numba, ours in numpy, and numpy with replacement,
+which is what one would write first. They take turns in one process; CPU seconds, medians.
+
+*Large network.* A planted network of a million target nodes and ten million edges (their reverse
+relation comes on top), two modalities of 128 features in memory-mapped files. One epoch of HGNN-IMA
+by mini-batches on ten thousand labelled nodes and one on all nodes, and predictions for all nodes,
+each in a process of its own that is measured: seconds, nodes per second, peak of resident memory
+(the pages of the files that are in memory count in). The files are deleted at the end.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from _common import Record, make_parser, results_folder, write_results
+from tqdm import tqdm
+
+from skmmg import MultiModalGraph, MultiModalGraphClassifier
+from skmmg.models import HGNNIMA, HGT
+from skmmg.training._sampler import EdgeType, Hop, NeighborSampler
+
+N_SEEDS, N_STEPS, FAN_OUT = 512, 3, 10
+Edges = dict[EdgeType, np.ndarray]
+
+# nodes of the target type, nodes of the other type, edges (their reverses come on top)
+SAMPLED = {
+    "IMDB": (4_278, 7_338, 17_106),
+    "AMAZON": (7_000, 6_189, 87_077),
+    "AMAZON-1": (38_000, 20_088, 316_119),
+    "10 million edges": (1_000_000, 200_000, 10_000_000),
+}
+N_CLASSES, N_FEATURES = 10, 128
+MODALITIES = ("text", "image")
+
+
+# ----------------------------------------------------------------------------------- the sampler
+def make_edges(n_targets: int, n_others: int, n_edges: int) -> tuple[Edges, dict[str, int]]:
+    """Edges to attributes some of which are far more frequent than others, and their reverse."""
+    rng = np.random.default_rng(0)
+    others = (n_others * rng.random(n_edges) ** 2).astype(np.int64)
+    index = np.stack([rng.integers(n_targets, size=n_edges), others])
+    edges = {("item", "has", "attribute"): index, ("attribute", "rev_has", "item"): index[::-1]}
+    return edges, {"item": n_targets, "attribute": n_others}
+
+
+class WithReplacement:
+    """Ten draws per node and relation, in numpy: what one would write first."""
+
+    def __init__(self, sampler: NeighborSampler) -> None:
+        self.relations, self.num_nodes = sampler._relations, sampler.num_nodes
+        self.local = {t: np.full(n, -1) for t, n in self.num_nodes.items()}
+        self.random = np.random.default_rng(0)
+
+    def sample(self, seeds: dict[str, np.ndarray]) -> int:
+        """Draw a neighbourhood with local ids; return its number of edges."""
+        nodes = {t: seeds.get(t, np.zeros(0, dtype=np.int64)) for t in self.num_nodes}
+        for node_type, ids in nodes.items():
+            self.local[node_type][ids] = np.arange(len(ids))
+        front, edges = nodes, []
+        for _ in range(N_STEPS):
+            fresh = {t: np.zeros(0, dtype=np.int64) for t in nodes}
+            for (src, _, dst), incoming in self.relations.items():
+                start = incoming.indptr[front[dst]]
+                degree = incoming.indptr[front[dst] + 1] - start
+                row = np.repeat(np.arange(len(start)), np.minimum(degree, FAN_OUT))
+                at = start[row] + (self.random.random(len(row)) * degree[row]).astype(np.int64)
+                drawn = incoming.source[at]
+                new = np.unique(drawn[self.local[src][drawn] < 0])
+                first = len(nodes[src])
+                self.local[src][new] = np.arange(first, first + len(new))
+                nodes[src] = np.concatenate([nodes[src], new])
+                fresh[src] = np.concatenate([fresh[src], new])
+                edges.append((self.local[src][drawn], self.local[dst][front[dst]][row]))
+            front = fresh
+        for node_type, ids in nodes.items():
+            self.local[node_type][ids] = -1
+        return sum(len(part[0]) for part in edges)
+
+
+def measure_samplers(quick: bool) -> list[Record]:
+    """Medians of CPU seconds, the samplers taking turns."""
+    rows = []
+    for name, size in SAMPLED.items():
+        if quick and size[2] > 1_000_000:
+            continue
+        edges, num_nodes = make_edges(*size)
+        samplers = {c: NeighborSampler(edges, num_nodes, compiled=c) for c in (True, False)}
+        plain = WithReplacement(samplers[False])
+        hops, rng = [Hop(FAN_OUT)] * N_STEPS, np.random.default_rng(1)
+        calls = {
+            "numba": lambda seeds, i, s=samplers[True], hops=hops: s.sample(seeds, hops, i),
+            "numpy": lambda seeds, i, s=samplers[False], hops=hops: s.sample(seeds, hops, i),
+            "with replacement": lambda seeds, i, s=plain: s.sample(seeds),
+        }
+        times: dict[str, list[float]] = {key: [] for key in calls}
+        for i in range(4 if quick else 21):
+            seeds = {"item": np.sort(rng.choice(size[0], N_SEEDS, replace=False))}
+            for key, call in calls.items():
+                start = time.process_time()
+                result = call(seeds, i)
+                times[key].append(time.process_time() - start)
+                if key == "numba":
+                    part = result
+        seconds = {key: float(np.median(values[1:])) for key, values in times.items()}
+        n_edges = sum(index.shape[1] for index in part.edge_index.values())
+        rows.append(
+            {
+                "network": name,
+                "edges": 2 * size[2],
+                "sampled nodes": sum(map(len, part.nodes.values())),
+                "sampled edges": n_edges,
+                **{f"{key} (ms)": round(1e3 * value, 2) for key, value in seconds.items()},
+                "numba: million edges/s": round(n_edges / seconds["numba"] / 1e6, 1),
+                "numba / numpy": round(seconds["numpy"] / seconds["numba"], 1),
+                "numba / with replacement": round(
+                    seconds["with replacement"] / seconds["numba"], 1
+                ),
+            }
+        )
+    return rows
+
+
+# ----------------------------------------------------------------------------- the large network
+def make_network(n_nodes: int, n_edges: int, folder: Path) -> None:
+    """Write a planted network: an item's class is that of most of its attributes.
+
+    Each modality is the class's direction and noise; a tenth of the rows is missing.
+    """
+    rng = np.random.default_rng(0)
+    n_attributes = n_nodes // 5
+    y, of_attribute = rng.integers(N_CLASSES, size=(2, n_nodes))
+    of_attribute = of_attribute[:n_attributes]
+    by_class = np.argsort(of_attribute, kind="stable")
+    starts = np.searchsorted(of_attribute[by_class], np.arange(N_CLASSES + 1))
+    item = rng.integers(n_nodes, size=n_edges)
+    low, high = starts[y[item]], starts[y[item] + 1]
+    alike = by_class[low + (rng.random(n_edges) * (high - low)).astype(np.int64)]
+    other = rng.integers(n_attributes, size=n_edges)
+    attribute = np.where(rng.random(n_edges) < 0.5, alike, other)
+    np.save(folder / "edges.npy", np.stack([item, attribute]))
+    np.save(folder / "y.npy", y)
+    for name, codes in (("item", y), ("attribute", of_attribute)):
+        for modality in MODALITIES:
+            shape, directions = (len(codes), N_FEATURES), rng.normal(size=(N_CLASSES, N_FEATURES))
+            x = np.lib.format.open_memmap(
+                folder / f"{name}-{modality}.npy", mode="w+", dtype=np.float32, shape=shape
+            )
+            for start in range(0, len(codes), 50_000):
+                part = codes[start : start + 50_000]
+                noise = rng.standard_normal((len(part), N_FEATURES), dtype=np.float32)
+                block = noise + 0.1 * directions[part].astype(np.float32)
+                block[rng.random(len(part)) < 0.1] = np.nan
+                x[start : start + 50_000] = block
+            x.flush()
+
+
+def open_network(folder: Path) -> tuple[MultiModalGraph, np.ndarray]:
+    """The network, its features left in their files."""
+    nodes = {
+        name: {m: np.load(folder / f"{name}-{m}.npy", mmap_mode="r") for m in MODALITIES}
+        for name in ("item", "attribute")
+    }
+    edges = {("item", "has", "attribute"): np.load(folder / "edges.npy")}
+    return MultiModalGraph(nodes, edges), np.load(folder / "y.npy")
+
+
+def run_large(folder: Path, model: str, n_labelled: int, batch_size: int, predict: bool) -> Record:
+    """One epoch, and predictions for all nodes; run in a process of its own."""
+    torch.set_num_threads(1)
+    size: dict[str, Any] = {"hidden_channels": 64, "heads": 4, "num_layers": 2, "dropout": 0.2}
+    spec = {"hgnn_ima": HGNNIMA, "hgt": HGT}[model](**size)
+    start = time.perf_counter()
+    graph, y = open_network(folder)
+    opened = time.perf_counter() - start
+    X = graph.nodes("item")
+    labelled = np.sort(np.random.default_rng(0).permutation(len(y))[:n_labelled])
+    clf = MultiModalGraphClassifier(
+        spec,
+        max_epochs=1,
+        early_stopping=False,
+        batch_size=batch_size,
+        num_neighbors=[10, 5],
+        random_state=0,
+    )
+    start = time.perf_counter()
+    clf.fit(X[labelled], y[labelled])
+    fitted = time.perf_counter() - start
+    epoch = clf.history_[0]["dur"]
+    record: Record = {
+        "model": model,
+        "labelled nodes": n_labelled,
+        "batch size": batch_size,
+        "open (s)": round(opened, 1),
+        "fit (s)": round(fitted, 1),
+        "of it the epoch (s)": round(epoch, 1),
+        "trained nodes/s": round(n_labelled / epoch),
+        "peak memory of fit (MiB)": round(_peak_memory()),
+    }
+    if predict:
+        start = time.perf_counter()
+        classes = clf.predict(X)
+        seconds = time.perf_counter() - start
+        rest = np.setdiff1d(np.arange(len(y)), labelled)
+        rest = rest if len(rest) else labelled
+        record |= {
+            "predict all (s)": round(seconds, 1),
+            "predicted nodes/s": round(len(y) / seconds),
+            "peak memory (MiB)": round(_peak_memory()),
+            "accuracy": round(float((classes[rest] == y[rest]).mean()), 3),
+        }
+    return record
+
+
+def _peak_memory() -> float:
+    """Peak of resident memory in MiB; NaN if not Linux."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan")
+    line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def measure_large(quick: bool) -> list[Record]:
+    """Every run in a fresh process, on a network that is deleted at the end."""
+    n_nodes, n_edges = (20_000, 200_000) if quick else (1_000_000, 10_000_000)
+    runs = [("hgnn_ima", n_nodes // 100, 512, True), ("hgnn_ima", n_nodes, 4096, False)]
+    records = []
+    with tempfile.TemporaryDirectory(prefix="skmmg-bench-") as name:
+        make_network(n_nodes, n_edges, Path(name))
+        for model, n_labelled, batch_size, predict in tqdm(runs, unit="process"):
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                job = partial(run_large, Path(name), model, n_labelled, batch_size, predict)
+                records.append(pool.submit(job).result())
+    return records
+
+
+def main() -> None:
+    """Measure, print and write."""
+    args = make_parser(__doc__).parse_args()
+    torch.set_num_threads(1)
+    samplers = measure_samplers(args.quick)
+    large = measure_large(args.quick)
+    write_results(
+        "minibatch",
+        "Mini-batches: the sampler, and features in a file",
+        {
+            f"Sampling {N_SEEDS} seeds, {N_STEPS} steps, {FAN_OUT} neighbours per relation": (
+                pd.DataFrame(samplers)
+            ),
+            "A million target nodes, ten million edges and their reverses, 2 x 128 features in "
+            "files": pd.DataFrame(large),
+        },
+        [*samplers, *large],
+        notes=[
+            "Sampling: CPU milliseconds, medians; the samplers take turns. The networks are random "
+            "and of the sizes named. The two samplers of ours draw without replacement and draw "
+            "the same.",
+            "Large network: 64 hidden channels, two layers, four heads, num_neighbors=[10, 5]; one "
+            "thread for the model and one that makes batches. Resident memory counts the pages of "
+            "the files in. Opening is done once, reading the edges; fit minus epoch is the "
+            "statistics for scaling and the sorting of the edges.",
+        ],
+        folder=results_folder(args.quick),
+    )
+
+
+if __name__ == "__main__":
+    main()
