@@ -149,7 +149,7 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Pretrainin
         y : array-like of shape (n_samples,) or None, default=None
             Their classes, for ``objective="classification"``.
         sample_weight : array-like of shape (n_samples,) or None, default=None
-            Their weights in the classification loss.
+            Their weights in the classification loss; for no other objective.
 
         Returns
         -------
@@ -158,6 +158,11 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Pretrainin
         """
         with self._all_or_nothing():
             self.objective_ = self._choose_objective(y)
+            if sample_weight is not None and self.objective_ != "classification":
+                raise ValueError(
+                    f"objective={self.objective_!r} looks at no labels and takes no sample_weight. "
+                    'Leave it out, or set objective="classification".'
+                )
             if self.objective_ == "classification":
                 self._fit_classes(X, y, sample_weight, None, None)
             elif self.objective_ == "infomax":

@@ -141,3 +141,10 @@ def test_training_stops_when_the_loss_does_not_get_better(X: NodeView, params: P
     losses = [row["train_loss"] for row in embedder.history_]
     assert embedder.n_iter_ < 80
     assert embedder.best_epoch_ == int(np.argmin(losses)) + 1
+
+
+def test_weights_of_samples_need_labels(X: NodeView, y: np.ndarray, params: Params) -> None:
+    with pytest.raises(ValueError, match="'infomax' looks at no labels and takes no sample_weight"):
+        NodeEmbedder(**params).fit(X, sample_weight=np.ones(60))
+    with pytest.raises(ValueError, match="'self_supervised' looks at no labels"):
+        NodeEmbedder("shgp").fit(X, y, sample_weight=np.ones(60))
