@@ -188,19 +188,6 @@ class GraphTensors:
             return missing
         return torch.zeros(self.num_nodes[node_type], dtype=torch.bool, device=self.device)
 
-    def neighbor_mean(
-        self, name: str, receivers: Tensor, givers: Tensor, dtype: torch.dtype
-    ) -> tuple[SparseMatrix, Tensor]:
-        """Matrix that averages `givers` among the in-neighbours of `receivers`, and who got one.
-
-        Both are masks over the nodes of all types; `name` is the key under which it is kept.
-        """
-        edges = self.edges(tuple(self.edge_index))
-        return self.cached(
-            ("neighbor_mean", name, dtype),
-            lambda: _neighbor_mean(edges, receivers, givers, dtype),
-        )
-
 
 def _take(x: Features, rows: Tensor) -> Features:
     return x.take(rows) if isinstance(x, SparseMatrix) else x[rows]
@@ -212,16 +199,3 @@ def _forget(kept: dict[object, object], key: object, keep: int) -> None:
     alike = [k for k in kept if isinstance(k, tuple) and k[0] == kind]
     for old in alike[: max(0, len(alike) - keep)]:
         kept.pop(old, None)
-
-
-def _neighbor_mean(
-    edges: EdgeStructure, receivers: Tensor, givers: Tensor, dtype: torch.dtype
-) -> tuple[SparseMatrix, Tensor]:
-    n_nodes = edges.num_nodes
-    used = receivers[edges.dst] & givers[edges.src]
-    dst, src = edges.dst[used], edges.src[used]
-    count = torch.bincount(dst, minlength=n_nodes)
-    crow = torch.cat([count.new_zeros(1), count.cumsum(0)])
-    values = count[dst].to(dtype).reciprocal()
-    matrix = torch.sparse_csr_tensor(crow, src, values, (n_nodes, n_nodes), check_invariants=False)
-    return SparseMatrix(matrix), count > 0

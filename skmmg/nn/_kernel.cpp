@@ -4,10 +4,11 @@
 // Heads are the lanes of a vector. Compiled for one number of modalities (M), channels per head
 // (DK), lanes (H, a power of two) and one scalar type (T). Arrays have the heads as their fastest
 // axis: queries (M, N, DK, H), keys and values (M, N, 2, DK, H), relation matrices (R, DK, DK, H).
-// Equation numbers are those of Li et al., IJCAI 2025; skmmg/nn/_edge_stage.py is the same in torch.
+// Equation numbers are those of Li et al., IJCAI 2025; _edge_stage.py is the same in torch.
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <thread>
 #include <vector>
@@ -93,10 +94,17 @@ extern "C" struct Task {
 
 namespace {
 
+const int AHEAD = 6;  // edges
 const T TINY = std::numeric_limits<T>::min();
+
+struct Rows {
+  vec x[M][DK];
+};
 
 // The edges of one softmax, and everything about them
 struct Segment {
+  // of every run: queries times W_node and W_modal; the sum's gradient times W_msg
+  std::vector<Rows> folded, asked;
   std::vector<vec> raw, alpha, lam, beta, align, weight, grad, grad_align, grad_lam;
   int n = 0, own;  // own: modalities that have weights of their own, or 1
   Segment(int64_t longest, const Task& t)
@@ -138,34 +146,48 @@ inline void fold_transposed(const T* w, const vec* x, T* out) {
     at(out + k * H) = sum;
   }
 }
-// grad[c, k] += a[c] b[k]
-inline void add_outer(const vec* a, const T* b, T* grad) {
+// grad[c, k] += sum_m a[m][c] b_m[k], for n modalities whose rows b_m stand `stride` apart
+inline void add_outer(const vec (*a)[DK], const T* b, int64_t stride, int n, T* grad) {
   for (int c = 0; c < DK; c++)
-    for (int k = 0; k < DK; k++) at(grad + (c * DK + k) * H) += a[c] * at(b + k * H);
+    for (int k = 0; k < DK; k++) {
+      vec sum = at(grad + (c * DK + k) * H);
+      for (int m = 0; m < n; m++) sum += a[m][c] * at(b + m * stride + k * H);
+      at(grad + (c * DK + k) * H) = sum;
+    }
 }
-inline void prefetch(const Task& t, int64_t edge, int64_t stop, int first, int last) {
-  if (edge >= stop) return;
+// Fetch what an edge further on will need; it may be one of the next node.
+inline void prefetch(const Task& t, int64_t edge) {
+  if (edge >= t.n_edges) return;
   for (int m = 0; m < M; m++) {
     const char* p = reinterpret_cast<const char*>(key_of(t, t.src[edge], m));
-    for (size_t b = first * F * sizeof(T); b < last * F * sizeof(T); b += 64)
-      __builtin_prefetch(p + b);
+    for (size_t b = 0; b < 2 * F * sizeof(T); b += 64) __builtin_prefetch(p + b);
+  }
+}
+inline void prefetch_grad(const Task& t, const T* grad_pair, int64_t edge) {
+  if (edge >= t.n_edges) return;
+  for (int m = 0; m < M; m++) {
+    const T* row = grad_pair + m * t.pair_stride + int64_t(t.src[edge]) * 2 * F;
+    const char* p = reinterpret_cast<const char*>(row);
+    for (size_t b = 0; b < 2 * F * sizeof(T); b += 64) __builtin_prefetch(p + b, 1);
   }
 }
 
 // (2), (4): scores of the edges of runs s to s1, into node i
 void find_scores(const Task& t, int64_t i, int s, int s1, Segment& x) {
-  vec for_node[M][DK], for_modal[M][DK];
-  const int start = t.run_ptr[s], stop = t.run_ptr[s1];
+  const int start = t.run_ptr[s];
   const bool modal = has_lam(t);
-  x.n = stop - start;
+  x.n = t.run_ptr[s1] - start;
+  x.folded.resize((s1 - s) * 2);
   for (int run = s; run < s1; run++) {
     const int r = t.run_relation[run];
+    vec(&for_node)[M][DK] = x.folded[(run - s) * 2].x;
+    vec(&for_modal)[M][DK] = x.folded[(run - s) * 2 + 1].x;
     for (int m = 0; m < M; m++) {
       fold(t.w_node + r * int64_t(MATRIX), query_of(t, i, m), for_node[m]);
       if (modal) fold(modal_matrix(t, r, m), query_of(t, i, m), for_modal[m]);
     }
     for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
-      prefetch(t, e + 4, stop, 0, t.grad_out ? 2 : 1);
+      prefetch(t, e + AHEAD);
       for (int m = 0; m < M; m++) {
         const T* key = key_of(t, t.src[e], m);
         vec g = fill(0), l = fill(0);
@@ -204,7 +226,10 @@ void softmax_backward(const vec* y, vec* grad, int n, int width) {
   for (int m = 0; m < width; m++) {
     vec total = fill(0);
     for (int e = 0; e < n; e++) total += y[e * width + m] * grad[e * width + m];
-    for (int e = 0; e < n; e++) grad[e * width + m] = y[e * width + m] * (grad[e * width + m] - total);
+    for (int e = 0; e < n; e++) {
+      const int i = e * width + m;
+      grad[i] = y[i] * (grad[i] - total);
+    }
   }
 }
 
@@ -298,13 +323,12 @@ void find_weights(const Task& t, Segment& x) {
 
 // (10): sums of the runs' values into node i
 void add_values(const Task& t, int s, int s1, const Segment& x, vec out[M][DK]) {
-  const int start = t.run_ptr[s], stop = t.run_ptr[s1];
+  const int start = t.run_ptr[s];
   for (int run = s; run < s1; run++) {
     vec sum[M][DK];
     for (int m = 0; m < M; m++)
       for (int d = 0; d < DK; d++) sum[m][d] = fill(0);
     for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
-      prefetch(t, e + 4, stop, 1, 2);
       const vec* w = &x.weight[(e - start) * x.own];
       for (int m = 0; m < M; m++) {
         const T* value = key_of(t, t.src[e], m) + F;
@@ -351,8 +375,9 @@ void forward_nodes(const Task& t, int thread) {
 // gradients of the weights (9): products of the values with what their sum's gradient asks for
 void grad_of_weights(const Task& t, int64_t i, int s, int s1, Segment& x) {
   const int start = t.run_ptr[s];
+  x.asked.resize(s1 - s);
   for (int run = s; run < s1; run++) {
-    vec asked[M][DK];
+    vec(&asked)[M][DK] = x.asked[run - s].x;
     const T* w_msg = t.w_msg + t.run_relation[run] * int64_t(MATRIX);
     for (int m = 0; m < M; m++) fold(w_msg, t.grad_out + m * t.query_stride + i * F, asked[m]);
     for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
@@ -392,7 +417,8 @@ void grad_of_beta(const Task& t, Segment& x) {
     }
     x.grad_align[e] = to_align;
   }
-  if (t.align && !(logarithm && !t.add)) softmax_backward(x.align.data(), x.grad_align.data(), n, 1);
+  if (t.align && (t.add || !logarithm))
+    softmax_backward(x.align.data(), x.grad_align.data(), n, 1);
   if (beta_is_softmax(t)) softmax_backward(x.beta.data(), x.grad.data(), n, 1);
 }
 
@@ -451,15 +477,15 @@ void scatter(const Task& t, int64_t i, int s, int s1, const Segment& x, const Gr
   const bool modal = has_lam(t);
   for (int run = s; run < s1; run++) {
     const int64_t r = t.run_relation[run];
-    const T *w_node = t.w_node + r * MATRIX, *w_msg = t.w_msg + r * MATRIX;
-    for (int m = 0; m < M; m++) {
-      const T *query = query_of(t, i, m), *grad_out = t.grad_out + m * t.query_stride + i * F;
-      vec for_node[DK], for_modal[DK], asked[DK], keys[DK], modal_keys[DK], values[DK];
-      fold(w_node, query, for_node);
-      if (modal) fold(modal_matrix(t, r, m), query, for_modal);
-      fold(w_msg, grad_out, asked);
-      for (int d = 0; d < DK; d++) keys[d] = modal_keys[d] = values[d] = fill(0);
-      for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
+    const vec(*for_node)[DK] = x.folded[(run - s) * 2].x;
+    const vec(*for_modal)[DK] = x.folded[(run - s) * 2 + 1].x;
+    const vec(*asked)[DK] = x.asked[run - s].x;
+    vec keys[M][DK], modal_keys[M][DK], values[M][DK];
+    for (int m = 0; m < M; m++)
+      for (int d = 0; d < DK; d++) keys[m][d] = modal_keys[m][d] = values[m][d] = fill(0);
+    for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
+      prefetch_grad(t, grads.pair, e + 2);
+      for (int m = 0; m < M; m++) {
         const int64_t at_pair = m * t.pair_stride + int64_t(t.src[e]) * 2 * F;
         const T* key = t.pair + at_pair;
         T* out = grads.pair + at_pair;
@@ -468,24 +494,29 @@ void scatter(const Task& t, int64_t i, int s, int s1, const Segment& x, const Gr
         const vec l = modal ? x.grad_lam[(e - start) * M + m] : fill(0);
         for (int d = 0; d < DK; d++) {
           const vec k = at(key + d * H);
-          vec sum = at(out + d * H) + g * for_node[d];
-          keys[d] += g * k;
+          vec sum = at(out + d * H) + g * for_node[m][d];
+          keys[m][d] += g * k;
           if (modal) {
-            modal_keys[d] += l * k;
-            sum += l * for_modal[d];
+            modal_keys[m][d] += l * k;
+            sum += l * for_modal[m][d];
           }
           at(out + d * H) = sum;
-          values[d] += w * at(key + F + d * H);
-          at(out + F + d * H) += w * asked[d];
+          values[m][d] += w * at(key + F + d * H);
+          at(out + F + d * H) += w * asked[m][d];
         }
       }
+    }
+    const T *query = query_of(t, i, 0), *grad_out = t.grad_out + i * F;
+    add_outer(keys, query, t.query_stride, M, grads.w_node + r * MATRIX);
+    add_outer(values, grad_out, t.query_stride, M, grads.w_msg + r * MATRIX);
+    const int shared = t.modal_per_modality ? 1 : M;
+    for (int m = 0; modal && m < M; m += shared)
+      add_outer(modal_keys + m, query + m * t.query_stride, t.query_stride, shared,
+                grads.w_modal + (modal_matrix(t, r, m) - t.w_modal));
+    for (int m = 0; m < M; m++) {
       T* grad_query = t.grad_query + m * t.query_stride + i * F;
-      fold_transposed(w_node, keys, grad_query);
-      add_outer(keys, query, grads.w_node + r * MATRIX);
-      add_outer(values, grad_out, grads.w_msg + r * MATRIX);
-      if (!modal) continue;
-      fold_transposed(modal_matrix(t, r, m), modal_keys, grad_query);
-      add_outer(modal_keys, query, grads.w_modal + (modal_matrix(t, r, m) - t.w_modal));
+      fold_transposed(t.w_node + r * MATRIX, keys[m], grad_query);
+      if (modal) fold_transposed(modal_matrix(t, r, m), modal_keys[m], grad_query);
     }
   }
 }
@@ -493,7 +524,8 @@ void scatter(const Task& t, int64_t i, int s, int s1, const Segment& x, const Gr
 void backward_nodes(const Task& t, int thread) {
   Segment x(t.longest, t);
   const Grads grads{t.grad_pair + thread * t.pair_size, t.grad_w_node + thread * t.matrices_size,
-                    t.grad_w_modal + thread * t.modal_size, t.grad_w_msg + thread * t.matrices_size};
+                    t.grad_w_modal + thread * t.modal_size,
+                    t.grad_w_msg + thread * t.matrices_size};
   for (int64_t i = t.cuts[thread]; i < t.cuts[thread + 1]; i++)
     for (int s = t.node_ptr[i], s1; s < t.node_ptr[i + 1]; s = s1) {
       s1 = t.by_relation ? s + 1 : t.node_ptr[i + 1];
@@ -510,7 +542,7 @@ void backward_nodes(const Task& t, int thread) {
 // The caller's thread takes a part too. No OpenMP: a second run-time beside torch's would spin.
 void run(const Task& t, void (*part)(const Task&, int)) {
   std::vector<std::thread> others;
-  for (int thread = 1; thread < t.n_threads; thread++) others.emplace_back(part, std::cref(t), thread);
+  for (int i = 1; i < t.n_threads; i++) others.emplace_back(part, std::cref(t), i);
   part(t, 0);
   for (auto& other : others) other.join();
 }

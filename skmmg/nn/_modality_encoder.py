@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from skmmg.nn._by_type import ByType
 from skmmg.nn._checks import check_option
+from skmmg.nn._completion import Step, complete, copy_step, mean_step
 from skmmg.nn._dropout import dropout as drop
-from skmmg.nn._inputs import Features, GraphTensors
+from skmmg.nn._inputs import GraphTensors
+from skmmg.nn._linear import constant_linear
 from skmmg.nn._sparse import SparseMatrix
 
 # rounds of "mean_neighbors": movie -> director -> another movie of the same director
@@ -96,73 +98,61 @@ class ModalityEncoder(nn.Module):
 
     def forward(self, graph: GraphTensors) -> Tensor:
         """States (n_modalities, n_nodes of all types, channels), types in the graph's order."""
-        h = torch.stack([self._encode(m, graph) for m in self.modalities])
+        parts = [
+            self._encode(node_type, modality, graph)
+            for modality in self.modalities
+            for node_type in graph.num_nodes
+        ]
+        h = torch.cat(parts).view(len(self.modalities), -1, self.channels)
+        if graph.row_order is not None:
+            h = h[:, graph.row_order]
+        if self.activation == "tanh":
+            h = h.tanh()
         absent = graph.absent(self.modalities)
         return h if absent is None else self._complete(h, absent, graph)
 
-    def _encode(self, modality: str, graph: GraphTensors) -> Tensor:
-        parts = []
-        for node_type, n_nodes in graph.num_nodes.items():
-            x = graph.x.get(node_type, {}).get(modality)
-            if x is None:
-                like = next(self.parameters())
-                parts.append(like.new_zeros(n_nodes, self.channels))
-                continue
-            parts.append(self._project(x, self.projections[node_type][modality]))
-        h = torch.cat(parts)
-        if graph.row_order is not None:
-            h = h[graph.row_order]
-        return h.tanh() if self.activation == "tanh" else h
-
-    def _project(self, x: Features, linear: nn.Linear) -> Tensor:
+    def _encode(self, node_type: str, modality: str, graph: GraphTensors) -> Tensor:
+        x = graph.x.get(node_type, {}).get(modality)
+        if x is None:
+            like = next(self.parameters())
+            return like.new_zeros(graph.num_nodes[node_type], self.channels)
+        linear = self.projections[node_type][modality]
         if isinstance(x, SparseMatrix):
             kept = x.dropout(self.dropout) if self.training and self.dropout else x
             return kept @ linear.weight.t() + linear.bias
-        return linear(drop(x, self.dropout, self.training))
+        return constant_linear(drop(x, self.dropout, self.training), linear.weight, linear.bias)
 
     def _complete(self, h: Tensor, absent: Tensor, graph: GraphTensors) -> Tensor:
-        holes = absent.unsqueeze(-1)
         if self.missing == "zero":
-            return h.masked_fill(holes, 0.0)
-        sizes = torch.tensor(list(graph.num_nodes.values()), device=h.device)
-        # a graph may have the node types in another order than the parameters
-        order = [self.node_types.index(node_type) for node_type in graph.num_nodes]
-        types = torch.tensor(order, device=h.device)
-        vectors = self.placeholder[:, types.repeat_interleave(sizes)]  # (M | 1, N, d)
+            return h.masked_fill(absent.unsqueeze(-1), 0.0)
         if self.missing == "learned":
-            return torch.where(holes, vectors, h)
-        bare = absent.all(0)
-        h = self._copy_first(h, absent).masked_fill(bare.unsqueeze(-1), 0.0)
-        if self.missing == "mean_neighbors":
-            h = self._average(h, absent, graph)
+            types = self._types(graph, h.device)
+            return torch.where(absent.unsqueeze(-1), self.placeholder[:, types], h)
+        key = ("completion", self.missing, self.modalities, h.dtype)
+        steps, bare = graph.cached(key, lambda: self._plan(absent, graph, h.dtype))
+        h = complete(h.flatten(0, 1), steps).view(h.shape)
+        vectors = self.placeholder[:, self._types(graph, h.device)[bare]]  # (1, n_bare, d)
+        return h.index_add(1, bare, vectors.expand(len(h), -1, -1))
+
+    def _types(self, graph: GraphTensors, device: torch.device) -> Tensor:
+        """Number of every node's type; a graph may have the types in another order than we."""
+        order = [self.node_types.index(node_type) for node_type in graph.num_nodes]
+        sizes = torch.tensor(list(graph.num_nodes.values()), device=device)
+        return torch.tensor(order, device=device).repeat_interleave(sizes)
+
+    def _plan(
+        self, absent: Tensor, graph: GraphTensors, dtype: torch.dtype
+    ) -> tuple[list[Step], Tensor]:
+        """What is done to complete the states, and the nodes that have nothing of their own."""
+        edges, bare = graph.edges(tuple(graph.edge_index)), absent.all(0)
+        steps = [copy_step(absent, dtype)]
+        if self.missing == "copy":
+            lacking = bare.expand_as(absent)
+            steps.append(mean_step(edges, lacking, ~lacking, dtype)[0])
         else:
-            h = self._average_bare(h, bare, graph)
-        return torch.where(bare.unsqueeze(-1), h + vectors, h)
-
-    @staticmethod
-    def _copy_first(h: Tensor, absent: Tensor) -> Tensor:
-        """The state of a node's first modality in the place of those that it lacks."""
-        first = absent.to(torch.uint8).argmin(0)
-        copied = h.gather(0, first[None, :, None].expand(1, -1, h.shape[2]))
-        return torch.where(absent.unsqueeze(-1), copied, h)
-
-    def _average(self, h: Tensor, absent: Tensor, graph: GraphTensors) -> Tensor:
-        """The mean of the in-neighbours that have a modality, for the nodes that lack it.
-
-        In a second round nodes that got one are neighbours that have it.
-        """
-        out = []
-        for modality, h_m, lacking in zip(self.modalities, h, absent, strict=True):
-            for hop in range(_HOPS):
-                key = f"{modality}, hop {hop}"
-                mean, found = graph.neighbor_mean(key, lacking, ~lacking, h.dtype)
-                h_m = torch.where(found.unsqueeze(-1), mean @ h_m, h_m)
-                lacking = lacking & ~found
-            out.append(h_m)
-        return torch.stack(out)
-
-    @staticmethod
-    def _average_bare(h: Tensor, bare: Tensor, graph: GraphTensors) -> Tensor:
-        """The mean of the in-neighbours that have anything, for the nodes that have nothing."""
-        mean, _ = graph.neighbor_mean("", bare, ~bare, h.dtype)
-        return torch.where(bare.unsqueeze(-1), torch.stack([mean @ h_m for h_m in h]), h)
+            # in the second round, nodes that got a state are neighbours that have it
+            for _ in range(self.hops):
+                step, got = mean_step(edges, absent, ~absent, dtype)
+                steps.append(step)
+                absent = absent & ~got
+        return steps, bare.nonzero().squeeze(1)

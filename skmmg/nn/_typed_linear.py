@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skmmg.nn._linear import product
+
 
 def typed_linear(
     h: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], slices: Sequence[slice]
 ) -> Tensor:
-    """(M, N, d) to (M, N, d'): every slice of the rows by its own weight (d', d) and bias (d').
-
-    The products write where their result belongs: neither inputs nor outputs are copied.
-    """
+    """(M, N, d) to (M, N, d'): every slice of the rows by its own weight (d', d) and bias (d')."""
     return _TypedLinear.apply(h, tuple(slices), *weights, *biases)
 
 
@@ -25,11 +24,7 @@ class _TypedLinear(torch.autograd.Function):
         ctx.save_for_backward(h, *parameters)
         ctx.slices = slices
         weights, biases = parameters[: len(slices)], parameters[len(slices) :]
-        out = h.new_empty(*h.shape[:2], weights[0].shape[0])
-        for part, weight, bias in zip(slices, weights, biases, strict=True):
-            for x, y in zip(h[:, part], out[:, part], strict=True):
-                torch.addmm(bias, x, weight.t(), out=y)
-        return out
+        return _products(h, weights, biases, slices)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -39,15 +34,28 @@ class _TypedLinear(torch.autograd.Function):
         if torch.is_grad_enabled():
             grad_h = _differentiable_input_gradient(grad, weights, ctx.slices)
         else:
-            grad_h = torch.empty_like(h)
-            for part, weight in zip(ctx.slices, weights, strict=True):
-                for g, x in zip(grad[:, part], grad_h[:, part], strict=True):
-                    torch.mm(g, weight, out=x)
-        found = [
-            sum(g.t() @ x for g, x in zip(grad[:, part], h[:, part], strict=True))
-            for part in ctx.slices
-        ]
-        return grad_h, None, *found, *(grad[:, part].sum((0, 1)) for part in ctx.slices)
+            grad = grad.contiguous()
+            grad_h = _products(grad, [w.t() for w in weights], [None] * n_types, ctx.slices)
+        pairs = [list(zip(grad[:, part], h[:, part], strict=True)) for part in ctx.slices]
+        of_weights = (sum(g.t() @ x for g, x in pair) for pair in pairs)
+        of_biases = (sum(g.sum(0) for g, _ in pair) for pair in pairs)
+        return grad_h, None, *of_weights, *of_biases
+
+
+def _products(
+    h: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    slices: Sequence[slice],
+) -> Tensor:
+    if len(slices) == 1 and h.is_contiguous():
+        flat = product(h.flatten(0, 1), weights[0], biases[0])
+        return flat.view(*h.shape[:2], -1)
+    out = h.new_empty(*h.shape[:2], weights[0].shape[0])
+    for part, weight, bias in zip(slices, weights, biases, strict=True):
+        for x, y in zip(h[:, part], out[:, part], strict=True):
+            y.copy_(product(x, weight, bias))
+    return out
 
 
 def _differentiable_input_gradient(

@@ -1,0 +1,53 @@
+"""Products with weights by the fastest routine that torch has for them on this device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# oneDNN's product: on AMD it uses AVX-512 where MKL, which torch's own functions call, does not.
+# inductor calls it by this name; where a build lacks it, torch's own functions do.
+_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+# Multiplications from which its overhead does not show.
+_WORTH_IT = 1 << 20
+# Columns of an input from which it is faster for the gradient of the weight as well.
+_WIDE = 512
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x @ weight.t() + bias`` for matrices (n, d), (d', d) and (d'); it has no gradient."""
+    small = x.shape[0] * weight.numel() < _WORTH_IT
+    if small or not _has_onednn(x):
+        return F.linear(x, weight, bias)
+    return _ONEDNN(x, weight, bias, "none", [], "")  # type: ignore[misc]
+
+
+def _has_onednn(x: Tensor) -> bool:
+    return (
+        _ONEDNN is not None
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+    )
+
+
+def constant_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``x @ weight.t() + bias`` of an input (n, d) that needs no gradient."""
+    return _ConstantLinear.apply(x, weight, bias)
+
+
+class _ConstantLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor]:
+        (x,), grad = ctx.saved_tensors, grads[0]
+        if torch.is_grad_enabled() or x.shape[1] < _WIDE:
+            return None, grad.t() @ x, grad.sum(0)
+        return None, product(grad.t(), x.t()), grad.sum(0)

@@ -1,0 +1,52 @@
+"""Products by oneDNN and by node type are those of torch, with their gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skmmg.nn._linear import constant_linear, product
+from skmmg.nn._typed_linear import typed_linear
+
+
+@pytest.mark.parametrize("width", [64, 600])
+def test_a_large_product_and_its_gradients_are_those_of_torch(width: int) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2000, width), torch.randn(16, width), torch.randn(16)
+    weight.requires_grad_()
+    bias.requires_grad_()
+    out, expected = constant_linear(x, weight, bias), F.linear(x, weight, bias)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-3)
+    found, wanted = (torch.autograd.grad((y**2).sum(), (weight, bias)) for y in (out, expected))
+    for left, right in zip(found, wanted, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4 * float(right.abs().max()))
+
+
+def test_a_product_takes_views() -> None:
+    x, weight = torch.randn(64, 3000).t()[::2], torch.randn(64, 32).t()
+    torch.testing.assert_close(product(x, weight), x @ weight.t(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [(5,), (2, 0, 4)], ids=str)
+def test_a_map_per_type_has_right_first_and_second_derivatives(sizes: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        x = torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return x.requires_grad_()
+
+    n_types, stops = len(sizes), torch.tensor(sizes).cumsum(0).tolist()
+    slices = [slice(stop - size, stop) for size, stop in zip(sizes, stops, strict=True)]
+    weights, biases = [draw(3, 4) for _ in sizes], [draw(3) for _ in sizes]
+
+    def function(h: Tensor, *parameters: Tensor) -> Tensor:
+        return typed_linear(h, parameters[:n_types], parameters[n_types:], slices) ** 2
+
+    h = draw(2, sum(sizes), 4)
+    inputs = (h, *weights, *biases)
+    expected = [h[:, s] @ w.t() + b for s, w, b in zip(slices, weights, biases, strict=True)]
+    torch.testing.assert_close(function(*inputs), torch.cat(expected, 1) ** 2)
+    torch.autograd.gradcheck(function, inputs)
+    torch.autograd.gradgradcheck(function, inputs)
