@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from skmmg.retrieval._files import open_parts, write_parts
+from skmmg.retrieval._files import write_parts
 from skmmg.retrieval._nearest import nearest
 from skmmg.retrieval._vectors import Ids, Vectors, check_ids, check_k, check_unit
 
@@ -123,9 +123,8 @@ class VectorIndex(ABC):
 
 
 class LocalIndex(VectorIndex):
-    """An index in this process: it keeps the unit vectors, in a growing buffer, and their ids."""
+    """An index in this process: its ids are one array, and so are its unit vectors."""
 
-    _buffer: Vectors  # rows from len(self) on are spare
     _ids: Ids = np.empty(0, dtype=np.int64)
 
     def fit(self, vectors: Any, ids: Any = None, queries: Any = None) -> Self:
@@ -138,7 +137,8 @@ class LocalIndex(VectorIndex):
         return self
 
     def add(self, vectors: Any, ids: Any = None) -> Self:
-        unit = check_unit(vectors, "vectors", self._rows.shape[1])
+        self._check_fitted()
+        unit = check_unit(vectors, "vectors", self._width)
         new_ids = check_ids(ids, len(unit), self._ids)
         if len(unit):
             self._extend(unit)
@@ -164,12 +164,12 @@ class LocalIndex(VectorIndex):
 
     def _check_search(self, queries: Any, k: int) -> tuple[int, Vectors]:
         """Give k and the queries as unit vectors."""
-        rows = self._rows
-        return check_k(k, len(rows)), check_unit(queries, "queries", rows.shape[1])
+        self._check_fitted()
+        return check_k(k, len(self)), check_unit(queries, "queries", self._width)
 
     def _as_neighbors(self, scores: Vectors, positions: Ids) -> Neighbors:
         """Turn cosines into distances and positions into ids."""
-        distances = np.clip(1 - scores, 0, 2)
+        distances = np.maximum(1 - scores, 0)
         ids = self._ids[positions]
         if len(positions) and positions.min() < 0:
             distances[positions < 0], ids[positions < 0] = np.inf, -1
@@ -182,30 +182,22 @@ class LocalIndex(VectorIndex):
             )
 
     @property
+    @abstractmethod
     def _rows(self) -> Vectors:
-        """The gallery, one unit vector per row."""
-        self._check_fitted()
-        return self._buffer[: len(self)]
+        """The gallery, one unit vector per row; a view that lives until vectors are added."""
 
+    @property
+    @abstractmethod
+    def _width(self) -> int:
+        """Number of columns."""
+
+    @abstractmethod
     def _build(self, unit: Vectors) -> None:
         """Take the gallery."""
-        self._keep(unit)
 
+    @abstractmethod
     def _extend(self, unit: Vectors) -> None:
         """Take more of it."""
-        self._append(unit)
-
-    def _keep(self, unit: Vectors) -> None:
-        self._buffer = unit
-
-    def _append(self, unit: Vectors) -> None:
-        """Append rows, into a buffer with room for more: a vector is copied a few times at most."""
-        old, n_old = self._rows, len(self)
-        n_new = n_old + len(unit)
-        if not self._buffer.flags.owndata or len(self._buffer) < n_new:
-            self._buffer = np.empty((n_new + n_old // 4, unit.shape[1]), dtype=np.float32)
-            self._buffer[:n_old] = old
-        self._buffer[n_old:n_new] = unit
 
     @abstractmethod
     def _find(self, unit: Vectors, k: int) -> Neighbors:
@@ -215,19 +207,16 @@ class LocalIndex(VectorIndex):
         """Options of the constructor, as JSON knows them."""
         return {}
 
+    @abstractmethod
     def _parts(self) -> dict[str, Any]:
-        """What is saved: arrays, or functions that write a file."""
-        return {"vectors": self._rows, "ids": self._ids}
+        """What is saved beside the ids: arrays, or functions that write a file."""
 
     def _save(self, folder: Any, extra: Mapping[str, Any]) -> None:
         about = {"index": self.name, "options": self._options(), "n_gallery": len(self), **extra}
         if not len(self):
             raise ValueError("An empty index cannot be saved. Call fit first.")
-        write_parts(Path(folder), about, self._parts())
+        write_parts(Path(folder), about, {"ids": self._ids, **self._parts()})
 
+    @abstractmethod
     def _open(self, files: Mapping[str, Path], mmap: bool) -> None:
         """Take what was saved."""
-        arrays = open_parts(files, mmap)
-        self._ids = np.array(arrays["ids"])
-        if "vectors" in arrays:
-            self._keep(arrays["vectors"])

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from skmmg.retrieval._base import LocalIndex, Neighbors
-from skmmg.retrieval._nearest import score_pairs
-from skmmg.retrieval._vectors import Ids, Vectors, check_count
+from skmmg.retrieval._files import open_parts
+from skmmg.retrieval._vectors import Vectors, check_count
 
-_VALUES = 1 << 22  # of gallery rows that are compared anew at once: 16 MiB
 _ROWS_PER_LIST = 39  # with fewer, faiss warns that lists are badly trained
 
 
@@ -30,7 +30,7 @@ def import_faiss() -> Any:
 
 
 class FaissIndex(LocalIndex):
-    """An engine of faiss on inner products of unit vectors, beside the vectors and their ids."""
+    """An engine of faiss on inner products of unit vectors, which it keeps, and their ids."""
 
     def __init__(self) -> None:
         self._faiss = import_faiss()
@@ -41,36 +41,56 @@ class FaissIndex(LocalIndex):
     def _factory(self, n_gallery: int) -> str:
         """Describe the engine in faiss's language."""
 
+    @abstractmethod
+    def _set_up(self, engine: Any) -> None:
+        """Set what the description cannot say."""
+
+    @abstractmethod
+    def _parameters(self, k: int) -> Any:
+        """Return parameters of a search."""
+
+    @abstractmethod
+    def _flat(self) -> Any:
+        """Return the part of the engine that has the vectors as they are."""
+
+    @property
+    def _rows(self) -> Vectors:
+        self._check_fitted()
+        flat = self._faiss.downcast_index(self._flat())
+        return self._faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(-1, flat.d)
+
+    @property
+    def _width(self) -> int:
+        return self._engine.d
+
     def _build(self, unit: Vectors) -> None:
-        description = self._factory(len(unit))
         metric = self._faiss.METRIC_INNER_PRODUCT
-        engine = self._faiss.index_factory(unit.shape[1], description, metric)
+        engine = self._faiss.index_factory(unit.shape[1], self._factory(len(unit)), metric)
         self._set_up(engine)
         engine.train(unit)
         engine.add(unit)
         self._engine, self._is_mapped = engine, False
-        super()._build(unit)
-
-    def _set_up(self, engine: Any) -> None:
-        """Set what the description cannot say."""
 
     def _extend(self, unit: Vectors) -> None:
         if self._is_mapped:  # faiss ends the process when it is told to add to a mapped file
             copy = self._faiss.serialize_index(self._engine)
             self._engine, self._is_mapped = self._faiss.deserialize_index(copy), False
-        super()._extend(unit)
         self._engine.add(unit)
+
+    def _find(self, unit: Vectors, k: int) -> Neighbors:
+        scores, positions = self._engine.search(unit, k, params=self._parameters(k))
+        return scores, positions
 
     def _parts(self) -> dict[str, Any]:
         def write(path: str) -> None:
             self._faiss.write_index(self._engine, path)
 
-        return {**super()._parts(), "engine": write}
+        return {"engine": write}
 
     def _open(self, files: Mapping[str, Path], mmap: bool) -> None:
         flags = self._faiss.IO_FLAG_MMAP_IFC if mmap else 0
         self._engine, self._is_mapped = self._faiss.read_index(str(files["engine"]), flags), mmap
-        super()._open(files, mmap)
+        self._ids = open_parts(files, mmap=False)["ids"]
 
     def __getstate__(self) -> dict[str, Any]:
         engine = None if self._engine is None else self._faiss.serialize_index(self._engine)
@@ -83,10 +103,7 @@ class FaissIndex(LocalIndex):
 
 
 class FaissHNSW(FaissIndex):
-    """A graph of near vectors that is walked greedily; see :func:`make_index`.
-
-    The vectors are kept once, in faiss.
-    """
+    """A graph of near vectors that is walked greedily; see :func:`make_index`."""
 
     name = "faiss_hnsw"
 
@@ -96,19 +113,9 @@ class FaissHNSW(FaissIndex):
         self.ef_construction = check_count(ef_construction, "ef_construction")
         self.ef_search = check_count(ef_search, "ef_search")
 
-    @property
-    def _rows(self) -> Vectors:
-        self._check_fitted()
-        storage = self._faiss.downcast_index(self._engine.storage)
-        flat = self._faiss.rev_swig_ptr(storage.get_xb(), storage.ntotal * storage.d)
-        return flat.reshape(storage.ntotal, storage.d)
-
     def _options(self) -> dict[str, Any]:
-        return {
-            "m": self.m,
-            "ef_construction": self.ef_construction,
-            "ef_search": self.ef_search,
-        }
+        names = ("m", "ef_construction", "ef_search")
+        return {name: getattr(self, name) for name in names}
 
     def _factory(self, n_gallery: int) -> str:
         return f"HNSW{self.m},Flat"
@@ -116,19 +123,11 @@ class FaissHNSW(FaissIndex):
     def _set_up(self, engine: Any) -> None:
         engine.hnsw.efConstruction = self.ef_construction
 
-    def _keep(self, unit: Vectors) -> None:
-        """Keep nothing: the engine has the vectors."""
+    def _parameters(self, k: int) -> Any:
+        return _hnsw_parameters(max(self.ef_search, k))
 
-    def _append(self, unit: Vectors) -> None:
-        """Append nothing: the engine has the vectors."""
-
-    def _find(self, unit: Vectors, k: int) -> Neighbors:
-        parameters = self._faiss.SearchParametersHNSW(efSearch=max(self.ef_search, k))
-        scores, positions = self._engine.search(unit, k, params=parameters)
-        return scores, positions
-
-    def _parts(self) -> dict[str, Any]:
-        return {name: part for name, part in super()._parts().items() if name != "vectors"}
+    def _flat(self) -> Any:
+        return self._engine.storage
 
 
 class FaissIVF(FaissIndex):
@@ -148,29 +147,18 @@ class FaissIVF(FaissIndex):
 
     def _factory(self, n_gallery: int) -> str:
         wanted = int(4 * np.sqrt(n_gallery)) if self.n_lists is None else self.n_lists
-        return f"IVF{max(1, min(wanted, n_gallery // _ROWS_PER_LIST))},{self._code}"
+        n_lists = max(1, min(wanted, n_gallery // _ROWS_PER_LIST))
+        return f"IVF{n_lists},{self._code},RFlat"
 
     def _set_up(self, engine: Any) -> None:
-        engine.cp.min_points_per_centroid = 1  # a tiny gallery is no reason for a warning
+        lists = self._faiss.downcast_index(engine.base_index)
+        lists.cp.min_points_per_centroid = 1  # a tiny gallery is no reason for a warning
 
-    def _find(self, unit: Vectors, k: int) -> Neighbors:
-        parameters = self._faiss.SearchParametersIVF(nprobe=self.n_probe)
-        n_candidates = min(k * self.rescore, len(self))
-        candidates = self._engine.search(unit, n_candidates, params=parameters)[1]
-        scores = np.empty((len(unit), k), dtype=np.float32)
-        positions = np.empty((len(unit), k), dtype=np.int64)
-        step = max(1, _VALUES // (n_candidates * unit.shape[1]))
-        for start in range(0, len(unit), step):
-            block = slice(start, start + step)
-            scores[block], positions[block] = self._choose(unit[block], candidates[block], k)
-        return scores, positions
+    def _parameters(self, k: int) -> Any:
+        return _ivf_parameters(self.n_probe, self.rescore)
 
-    def _choose(self, unit: Vectors, candidates: Ids, k: int) -> Neighbors:
-        """Compare candidates with the vectors themselves, and keep the best."""
-        scores = score_pairs(unit, self._rows[np.maximum(candidates, 0)])
-        scores[candidates < 0] = -np.inf
-        order = np.lexsort((candidates, -scores), axis=1)[:, :k]
-        return np.take_along_axis(scores, order, 1), np.take_along_axis(candidates, order, 1)
+    def _flat(self) -> Any:
+        return self._engine.refine_index
 
 
 class FaissIVFRaBitQ(FaissIVF):
@@ -181,3 +169,16 @@ class FaissIVFRaBitQ(FaissIVF):
 
     def __init__(self, n_lists: int | None = None, n_probe: int = 32, rescore: int = 10) -> None:
         super().__init__(n_lists, n_probe, rescore)
+
+
+# made once: they cost as much as a tenth of a search
+@cache
+def _hnsw_parameters(ef_search: int) -> Any:
+    return import_faiss().SearchParametersHNSW(efSearch=ef_search)
+
+
+@cache
+def _ivf_parameters(n_probe: int, rescore: int) -> Any:
+    faiss = import_faiss()
+    lists = faiss.SearchParametersIVF(nprobe=n_probe)
+    return faiss.IndexRefineSearchParameters(k_factor=rescore, base_index_params=lists)

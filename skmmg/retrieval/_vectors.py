@@ -12,6 +12,7 @@ Vectors = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 _BLOCK_VALUES = 1 << 22
+_TINY, _HUGE = 1e-20, 1e20  # of squares: in between no precision is lost
 
 
 def check_unit(vectors: Any, name: str, width: int | None = None) -> Vectors:
@@ -31,8 +32,19 @@ def check_unit(vectors: Any, name: str, width: int | None = None) -> Vectors:
     unit = np.empty(rows.shape, dtype=np.float32)
     step = max(1, _BLOCK_VALUES // rows.shape[1])
     for start in range(0, len(rows), step):
-        _scale(rows[start : start + step], unit[start : start + step], name, start)
+        block = slice(start, start + step)
+        squares = _squares(rows[block])
+        if squares.min() > _TINY and squares.max() < _HUGE:  # neither where one is NaN
+            np.divide(rows[block], np.sqrt(squares)[:, None], out=unit[block], casting="unsafe")
+        else:
+            _scale(rows[block], unit[block], name, start)
     return unit
+
+
+def _squares(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return squared lengths; infinite or 0 where they over- or underflow."""
+    rows = rows if rows.dtype in (np.float32, np.float64) else rows.astype(np.float64)
+    return np.einsum("nd,nd->n", rows, rows)
 
 
 def _scale(rows: NDArray[Any], out: Vectors, name: str, start: int) -> None:

@@ -115,7 +115,7 @@ def test_a_vector_of_zeros_has_distance_one_to_everything(data: Any) -> None:
     np.testing.assert_array_equal(distances[ids == 2], np.ones(len(data.queries)))
 
 
-@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1, 1e30, 1e300])
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e-30, 1, 1e30, 1e160, 1e300])
 def test_the_length_of_a_vector_does_not_matter(data: Any, scale: float) -> None:
     expected = make_index().fit(data.gallery).search(data.queries, 3)
 
@@ -123,6 +123,16 @@ def test_the_length_of_a_vector_does_not_matter(data: Any, scale: float) -> None
 
     np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
     np.testing.assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.longdouble, np.int8, np.uint16])
+def test_every_kind_of_number_is_taken(data: Any, dtype: Any) -> None:
+    gallery, queries = (np.abs(100 * rows).clip(0, 127).astype(dtype) for rows in data)
+
+    found = make_index().fit(gallery).search(queries, 3)
+
+    expected = make_index().fit(gallery.astype(np.float64)).search(queries.astype(np.float64), 3)
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
 
 
 def test_adding_is_fitting_everything(data: Any) -> None:
