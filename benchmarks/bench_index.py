@@ -1,0 +1,260 @@
+"""Search in large galleries: seconds to build, queries per second, recall and memory.
+
+The gallery has clusters; queries are of another modality: noisy, moved copies of rows of it. The
+engines take turns in one process, so that the load of the machine meets all of them, each against
+the bare library that it rests on: scikit-learn's NearestNeighbors and faiss on unit vectors. Times
+are CPU seconds of one thread; medians of `REPEATS` turns. Memory is measured in a process of its
+own for each, beyond what the data take: the float32 gallery that is handed over. Recall is of the
+ten nearest, against the exact ones.
+
+``--size`` takes one of the two sizes.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when the libraries are loaded
+
+import faiss
+import numpy as np
+import pandas as pd
+import torch
+from _common import Record, make_parser, results_folder, write_results
+from numpy.typing import NDArray
+from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from skmmg.retrieval import VectorIndex, make_index
+
+K, REPEATS = 10, 5
+SIZES = {"100,000 x 256": (100_000, 256), "1,000,000 x 128": (1_000_000, 128)}
+N_CLUSTERS, N_LATENT = 1000, 90  # as wide as embeddings of sentences were measured to be
+Rows = NDArray[np.float32]
+Search = Callable[[Rows], tuple[Any, Any]]  # queries to distances and ids
+
+# ours, and the bare engine that it is compared with
+PAIRS = {
+    "exact": "scikit-learn, unit vectors",
+    "faiss_ivf": "faiss IVF-SQ8 + refine",
+    "faiss_ivf_rabitq": "faiss IVF-RaBitQ + refine",
+    "faiss_hnsw": "faiss HNSW",
+}
+ALONE = ["scikit-learn, cosine", "faiss flat"]  # exact ones, to see the choice by
+
+
+# -------------------------------------------------------------------------------------- the data
+def make_data(n_gallery: int, width: int, n_queries: int) -> tuple[Rows, Rows]:
+    """Unit vectors of a gallery in clusters, and of queries of another modality."""
+    rng = np.random.default_rng(0)
+    maps = rng.standard_normal((N_LATENT, width), dtype=np.float32)
+    centres = rng.standard_normal((N_CLUSTERS, N_LATENT), dtype=np.float32)
+    gallery = np.empty((n_gallery, width), dtype=np.float32)
+    of_query = np.sort(rng.choice(n_gallery, n_queries, replace=False))
+    for start in range(0, n_gallery, 50_000):
+        n = min(50_000, n_gallery - start)
+        latent = centres[rng.integers(N_CLUSTERS, size=n)]
+        latent = latent + 0.7 * rng.standard_normal((n, N_LATENT), dtype=np.float32)
+        gallery[start : start + n] = latent @ maps
+    noise = 0.7 * rng.standard_normal((n_queries, N_LATENT), dtype=np.float32)
+    gap = 0.3 * rng.standard_normal(N_LATENT, dtype=np.float32)
+    queries = gallery[of_query] + (noise + gap) @ maps
+    return to_unit(gallery), to_unit(queries)
+
+
+def to_unit(rows: Rows) -> Rows:
+    """Scale rows to length one, in place."""
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+# ----------------------------------------------------------------------------------- the engines
+def build(name: str, gallery: Rows) -> tuple[Search, Any]:
+    """Build an engine on a gallery; `K` neighbours are searched for."""
+    if name in PAIRS:
+        index: VectorIndex = make_index(name).fit(gallery)
+        return lambda queries: index.search(queries, K), index
+    if name.startswith("scikit-learn"):
+        metric = "cosine" if "cosine" in name else "sqeuclidean"
+        search = NearestNeighbors(n_neighbors=K, algorithm="brute", metric=metric).fit(gallery)
+        return search.kneighbors, search
+    return build_bare(name, gallery)
+
+
+def build_bare(name: str, gallery: Rows) -> tuple[Search, Any]:
+    """Build an engine of faiss with the parameters that ours has."""
+    n_lists = min(int(4 * np.sqrt(len(gallery))), len(gallery) // 39)
+    descriptions = {
+        "faiss flat": "Flat",
+        "faiss HNSW": "HNSW32,Flat",
+        "faiss IVF-SQ8 + refine": f"IVF{n_lists},SQ8",
+        "faiss IVF-RaBitQ + refine": f"IVF{n_lists},RaBitQ",
+    }
+    engine = faiss.index_factory(gallery.shape[1], descriptions[name], faiss.METRIC_INNER_PRODUCT)
+    if name == "faiss HNSW":
+        engine.hnsw.efConstruction, engine.hnsw.efSearch = 80, 64
+    kept: Any = engine
+    if "refine" in name:
+        engine.nprobe = 32 if "RaBitQ" in name else 16
+        kept = faiss.IndexRefineFlat(engine)
+        kept.k_factor = 10 if "RaBitQ" in name else 2
+    kept.train(gallery)
+    kept.add(gallery)
+    return lambda queries: kept.search(queries, K), (kept, engine)
+
+
+# -------------------------------------------------------------------------------------- measures
+def seconds(call: Callable[[], Any]) -> float:
+    """CPU seconds of a call."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start
+
+
+def compare(names: list[str], gallery: Rows, queries: Rows, n_single: int) -> list[Record]:
+    """Build all engines, then let them search in turns."""
+    one_thread()
+    engines, records = {}, {name: Record(engine=name) for name in names}
+    for name in tqdm(names, unit="engine"):
+        start = time.process_time()
+        engines[name] = build(name, gallery)
+        records[name]["build"] = time.process_time() - start
+    truth = engines["exact"][0](queries)[1]
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for _ in tqdm(range(REPEATS), unit="turn"):
+        for name, (search, _kept) in engines.items():
+            # brute force over a million rows takes seconds for what the others do in no time
+            some = (
+                queries if (name in PAIRS and name != "exact") or "IVF" in name else queries[:512]
+            )
+            some = queries if "HNSW" in name else some
+            batch = seconds(lambda s=search, q=some: s(q)) / len(some)
+            single = seconds(lambda s=search: [s(row[None]) for row in queries[:n_single]])
+            times[name].append((batch, single / n_single))
+    for name, (search, _kept) in engines.items():
+        batch, single = np.median(times[name], axis=0)
+        found = search(queries[:1000])[1]
+        hits = [len(set(a) & set(b)) for a, b in zip(found, truth, strict=False)]
+        records[name] |= {
+            "batch": 1 / batch,
+            "single": 1e3 * single,
+            "recall": float(np.mean(hits)) / K,
+            "turns": times[name],
+        }
+    return list(records.values())
+
+
+def one_thread() -> None:
+    """Hold all libraries to one thread."""
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    threadpool_limits(1)
+
+
+def peak_memory(name: str, n_gallery: int, width: int) -> float:
+    """MiB that building and searching took at most beyond the gallery, in this fresh process."""
+    one_thread()
+    gallery, queries = make_data(n_gallery, width, 512)
+    build(name, gallery[:2000])[0](queries[:600])  # what libraries load is not counted
+    gc.collect()
+    before = int(_status("VmRSS"))
+    with open("/proc/self/clear_refs", "w") as stream:
+        stream.write("5")  # the peak begins anew
+    search, _kept = build(name, gallery)
+    search(queries)
+    return (int(_status("VmHWM")) - before) / 1024
+
+
+def _status(key: str) -> str:
+    with open("/proc/self/status") as stream:
+        lines = dict(line.split(":", 1) for line in stream)
+    return lines[key].split()[0] if key in lines else str(_peak())
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def measure_memory(name: str, n_gallery: int, width: int) -> float:
+    """Call `peak_memory` in a process of its own."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(peak_memory, name, n_gallery, width).result()
+
+
+# ---------------------------------------------------------------------------------------- tables
+def engine_table(records: list[Record]) -> pd.DataFrame:
+    """One row per engine."""
+    return pd.DataFrame(
+        {
+            "engine": [r["engine"] for r in records],
+            "build, s": [f"{r['build']:.1f}" for r in records],
+            "queries/s, batch": [f"{r['batch']:,.0f}" for r in records],
+            "ms, one query": [f"{r['single']:.2f}" for r in records],
+            "recall@10": [f"{r['recall']:.3f}" for r in records],
+            "peak, MiB": [f"{r['memory']:,.0f}" for r in records],
+        }
+    )
+
+
+def ratio_table(records: list[Record]) -> pd.DataFrame:
+    """Times of ours over those of the bare engine, turn by turn: below 1 ours is faster."""
+    by_name = {r["engine"]: r for r in records}
+    rows = []
+    for ours, bare in PAIRS.items():
+        turns = np.array(by_name[ours]["turns"]) / np.array(by_name[bare]["turns"])
+        batch, single = np.median(turns, axis=0)
+        built = by_name[ours]["build"] / max(by_name[bare]["build"], 1e-3)
+        rows.append(
+            {
+                "ours / bare": f"{ours} / {bare}",
+                "build": f"{built:.2f}" if built < 100 else "",
+                "batch": f"{batch:.2f}",
+                "one query": f"{single:.2f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    """Measure all engines at all sizes."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--size", choices=list(SIZES), action="append", help="all by default")
+    arguments = parser.parse_args()
+    sizes = {size: SIZES[size] for size in arguments.size or SIZES}
+    if arguments.quick:
+        sizes = {"5,000 x 32": (5000, 32)}
+    names = [*(name for pair in PAIRS.items() for name in pair), *ALONE]
+    tables, everything = {}, []
+    for size, (n_gallery, width) in sizes.items():
+        gallery, queries = make_data(n_gallery, width, min(4096, n_gallery // 2))
+        records = compare(names, gallery, queries, n_single=20)
+        del gallery
+        for record in tqdm(records, unit="process"):
+            record |= {"size": size, "memory": measure_memory(record["engine"], n_gallery, width)}
+        tables[size] = engine_table(records)
+        tables[f"{size}: time over that of the bare engine"] = ratio_table(records)
+        everything += records
+    write_results(
+        "index",
+        "Search in large galleries",
+        tables,
+        everything,
+        notes=[
+            "CPU seconds of one thread, medians of five turns; `python benchmarks/bench_index.py`."
+        ],
+        settings={"k": K, "repeats": REPEATS, "clusters": N_CLUSTERS, "latent": N_LATENT},
+        folder=results_folder(arguments.quick),
+    )
+
+
+if __name__ == "__main__":
+    main()
