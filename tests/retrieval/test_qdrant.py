@@ -24,6 +24,12 @@ def collections(client: Any) -> list[str]:
     return sorted(each.name for each in client.get_collections().collections)
 
 
+def assert_same(found: Any, expected: Any) -> None:
+    """Compare neighbours; the last digit of what the store computes is not always the same."""
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
 def broken_after(client: Any, name: str, n_calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the store go away after some calls of a method."""
     call, left = getattr(client, name), [None] * n_calls
@@ -95,7 +101,7 @@ def test_a_fit_that_fails_leaves_the_gallery_before(
         index.fit(data.gallery[:40])
 
     assert collections(client) == before
-    np.testing.assert_array_equal(index.search(data.queries[:5], 3), expected)
+    assert_same(index.search(data.queries[:5], 3), expected)
     assert len(index) == client.count("skmmg").count == 30
 
 
@@ -160,7 +166,7 @@ def test_an_index_in_a_store_is_saved_and_opened(data: Any, tmp_path: Path) -> N
     opened = load_index(tmp_path / "index")
 
     expected = index.search(data.queries, 3)
-    np.testing.assert_array_equal(opened.search(data.queries, 3), expected)
+    assert_same(opened.search(data.queries, 3), expected)
     np.testing.assert_array_equal(
         pickle.loads(pickle.dumps(index)).search(data.queries, 3), expected
     )
