@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +22,12 @@ _LOOKED_UP = 10_000  # ids in one request
 
 # a folder can be opened once in a process, and several indexes may be in it
 _opened: WeakValueDictionary[str, Any] = WeakValueDictionary()
+
+
+@atexit.register
+def _close_opened() -> None:
+    for client in list(_opened.values()):
+        client.close()
 
 
 def import_qdrant() -> Any:
