@@ -12,8 +12,9 @@ PYTHON ?= python3
 WORKERS ?= 2
 DATA ?=
 ARGS ?=
-# Without the folder of the IMDB network: all benchmarks but the one on it.
-BENCH ?= $(filter-out $(if $(DATA),,benchmarks/bench_imdb.py),$(sort $(wildcard benchmarks/bench_*.py)))
+# Without the folder of the IMDB network: all benchmarks but those that need research data.
+NEED_DATA := benchmarks/bench_imdb.py benchmarks/bench_retrieval.py
+BENCH ?= $(filter-out $(if $(DATA),,$(NEED_DATA)),$(sort $(wildcard benchmarks/bench_*.py)))
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -55,7 +55,7 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         Width of the space. "cca" and "semantic" have widths of their own.
     temperature : float or "learned", default=0.1
         What cosines are divided by in the loss; a learned one starts at 0.07.
-    n_folds : int, default=4
+    n_folds : int, default=2
         Number of folds, at least 2. An epoch trains on one fold; more folds leave more items to be
         known to each other, and fewer to be told apart.
     attach : {"neighbors", "none"}, default="neighbors"
@@ -69,12 +69,14 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         Options of the index.
     modalities, graph, fusion, setting, missing, scaling : see `MultiModalGraphClassifier`
         The form of X, the model's inputs. On a view, items that were not passed to `fit` are
-        silent in either setting: their features reach no other node.
+        silent in either setting: their features reach no other node. `missing` is "zero" here,
+        because every query lacks what it is not known by.
     max_epochs, lr, weight_decay, optimizer, lr_scheduler : see `MultiModalGraphClassifier`
         Training.
     early_stopping, validation_fraction, n_iter_no_change, tol : see `MultiModalGraphClassifier`
-        Early stopping, on the contrastive loss of items set aside. "accuracy" is the share of
-        queries whose nearest item answers them.
+        As there, but off by default: the contrastive loss of items set aside stops getting better
+        long before their ranking does. "accuracy" is the share of queries whose nearest item
+        answers them.
     device, precision, warm_start, random_state, verbose : see `MultiModalGraphClassifier`
         As there.
 
@@ -150,7 +152,7 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         classification_weight: float = 0.0,
         n_components: int = 64,
         temperature: float | str = 0.1,
-        n_folds: int = 4,
+        n_folds: int = 2,
         attach: str = "neighbors",
         n_neighbors: int = 5,
         index: str = "exact",
@@ -159,14 +161,14 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         graph: Any = "knn",
         fusion: str | None = None,
         setting: str = "transductive",
-        missing: str = "mean_neighbors",
+        missing: str = "zero",
         scaling: str | None = "auto",
         max_epochs: int = 300,
         lr: float = 3e-3,
         weight_decay: float = 5e-3,
         optimizer: str = "adamw",
         lr_scheduler: str | None = None,
-        early_stopping: bool | str = True,
+        early_stopping: bool | str = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 30,
         tol: float = 0.0,

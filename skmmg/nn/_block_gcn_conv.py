@@ -88,18 +88,20 @@ class BlockGCNConv(nn.Module):
 
     .. math::
 
-        H' = \tilde D^{-1/2} (A + I) \tilde D^{-1/2} H W, \qquad
+        H' = \tilde D^{-1/2} (A + s I) \tilde D^{-1/2} H W, \qquad
         A = \begin{pmatrix} A^1 & a_{12} I & \cdots \\ a_{21} I & A^2 & \cdots \\
             \vdots & & \ddots \end{pmatrix}
 
     :math:`A^m` links nodes within modality m, :math:`a_{mn} I` the modalities of one node.
-    :math:`\tilde D` holds the sums of the rows of :math:`A + I`. The block matrix is never built:
+    :math:`\tilde D` holds the sums of the rows of :math:`A + s I`. The block matrix is never built:
     a product with it is one sparse product per modality and a sum over the modalities.
 
     Parameters
     ----------
     in_channels, out_channels : int
         Width of the states.
+    self_weight : float, default=1.0
+        Weight s of a pair's edge to itself, above 0.
 
     Notes
     -----
@@ -129,8 +131,9 @@ class BlockGCNConv(nn.Module):
     torch.Size([2, 3, 16])
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, self_weight: float = 1.0) -> None:
         super().__init__()
+        self.self_weight = self_weight
         self.linear = nn.Linear(in_channels, out_channels, bias=False)
         nn.init.xavier_uniform_(self.linear.weight)
 
@@ -150,9 +153,9 @@ class BlockGCNConv(nn.Module):
         `h` has shape (n_modalities, n_nodes, in_channels); `inter` holds the :math:`a_{mn}`,
         (n_modalities, n_modalities) with zeros on its diagonal.
         """
-        degree = 1 + blocks.degree + inter.sum(1, keepdim=True)  # (M, N)
+        degree = self.self_weight + blocks.degree + inter.sum(1, keepdim=True)  # (M, N)
         scale = degree.rsqrt().unsqueeze(-1)
         x = self.linear(h) * scale  # (M, N, d)
         within = torch.stack([a @ x_m for a, x_m in zip(blocks.adjacency, x, strict=True)])
         between = (inter @ x.flatten(1)).view_as(x)
-        return scale * (within + between + x)
+        return scale * (within + between + self.self_weight * x)

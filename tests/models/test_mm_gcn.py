@@ -71,6 +71,7 @@ def test_the_network_is_as_the_equations_say() -> None:
             for i, m in enumerate(("text", "image"))
         ]
     )
+    h = np.maximum(h, 0)
     for layer in range(2):
         h = np.maximum(scale @ blocks @ scale @ h @ p[f"convs.{layer}.linear.weight"].T, 0)
     h = h.reshape(2, N, D)
@@ -146,6 +147,8 @@ def test_without_edges_between_modalities_their_states_do_not_mix() -> None:
         ({"gate": False}, 2 * D),
         ({"cross_attention": False}, 2 * D),
         ({"inter_weight": 1.0}, 2 * D),
+        ({"input_activation": "tanh"}, 2 * D),
+        ({"input_activation": None}, 2 * D),
     ],
     ids=repr,
 )
@@ -172,7 +175,7 @@ def test_it_beats_the_mlp_where_the_label_is_two_hops_away() -> None:
     )
     X, y = planted.graph.nodes("item"), planted.target
     settings = {"max_epochs": 40, "lr": 0.01, "early_stopping": False, "random_state": 0}
-    specs = MMGCN(dropout=0.0), MLP(dropout=0.0, input_dropout=0.0)
+    specs = MMGCN(dropout=0.0, input_dropout=0.0), MLP(dropout=0.0, input_dropout=0.0)
 
     ours, mlp = (
         MultiModalGraphClassifier(spec, **settings).fit(X[:160], y[:160]).score(X[160:], y[160:])

@@ -58,24 +58,25 @@ def dense_blocks(graph: GraphTensors) -> np.ndarray:
     return a
 
 
-def apply_dense(a: np.ndarray, h: np.ndarray, w: np.ndarray) -> np.ndarray:
-    a = a + np.eye(len(a))
+def apply_dense(a: np.ndarray, h: np.ndarray, w: np.ndarray, own: float) -> np.ndarray:
+    a = a + own * np.eye(len(a))
     d = np.diag(1 / np.sqrt(a.sum(1)))
     return d @ a @ d @ h @ w
 
 
-def make_conv() -> BlockGCNConv:
+def make_conv(self_weight: float = 1.0) -> BlockGCNConv:
     torch.manual_seed(0)
-    return BlockGCNConv(CHANNELS, OUT).double()
+    return BlockGCNConv(CHANNELS, OUT, self_weight).double()
 
 
-def test_the_layer_is_the_product_with_the_block_matrix() -> None:
-    graph, conv, h = make_graph(), make_conv(), draw_states()
+@pytest.mark.parametrize("own", [1.0, 4.0])
+def test_the_layer_is_the_product_with_the_block_matrix(own: float) -> None:
+    graph, conv, h = make_graph(), make_conv(own), draw_states()
 
     out = conv(h, conv.blocks(graph, MODALITIES), torch.tensor(INTER)).detach()
 
     w = conv.linear.weight.detach().numpy().T
-    expected = apply_dense(dense_blocks(graph), h.reshape(-1, CHANNELS).numpy(), w)
+    expected = apply_dense(dense_blocks(graph), h.reshape(-1, CHANNELS).numpy(), w, own)
     assert_allclose(out.reshape(-1, OUT), expected, atol=1e-12)
 
 
