@@ -43,9 +43,16 @@ class Gallery:
                     f"The gallery is empty: no item has modality {modality!r}. Add items that "
                     "have it, or search in another modality."
                 )
-            made = make_index(self.index_name, **self.options)
+            made = make_index(self.index_name, **self._options_of(modality))
             self._indexes[modality] = made.fit(vectors[ids], ids)
         return self._indexes[modality]
+
+    def _options_of(self, modality: str) -> dict[str, Any]:
+        """Options of one index: in a store every modality has a collection of its own."""
+        if self.index_name != "qdrant":
+            return self.options
+        name = "all" if modality == "*" else modality
+        return {**self.options, "collection": f"{self.options.get('collection', 'skmmg')}-{name}"}
 
     def search(
         self, queries: np.ndarray, modality: str, n_neighbors: int

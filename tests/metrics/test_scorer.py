@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from skmmg import CrossModalRetriever
 from skmmg.metrics import make_retrieval_scorer, mean_average_precision, median_rank, recall_at_k
 
 
@@ -88,6 +89,15 @@ def test_a_grid_search_picks_by_the_scorer(X: Any) -> None:
     search = GridSearchCV(TwoViews(), {"n_components": [1, 3]}, scoring=make_retrieval_scorer(k=5))
 
     assert search.fit(X).best_params_ == {"n_components": 3}
+
+
+def test_the_retriever_of_this_package_is_scored(X: Any) -> None:
+    modalities = {"left": slice(0, 6), "right": slice(6, 12)}
+    retriever = CrossModalRetriever("left", "right", model="cca", modalities=modalities).fit(X[:80])
+
+    value = make_retrieval_scorer(k=retriever.n_neighbors)(retriever, X[80:])
+
+    assert value == retriever.score(X[80:])
 
 
 def test_several_scorers_and_a_pipeline_work(X: Any) -> None:

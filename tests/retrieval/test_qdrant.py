@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from skmmg import CrossModalRetriever
 from skmmg.retrieval import index_recall, load_index, make_index
 
 qdrant_client = pytest.importorskip("qdrant_client")
@@ -190,6 +191,23 @@ def test_two_galleries_live_in_one_folder(data: Any, tmp_path: Path) -> None:
 
     assert first.search(data.queries[:1], 10)[1].shape == (1, 10)
     assert second.search(data.queries[:1], 20)[1].shape == (1, 20)
+
+
+def test_a_retriever_keeps_every_modality_in_a_collection_of_its_own(client: Any) -> None:
+    rng = np.random.default_rng(0)
+    topic = rng.standard_normal((40, 2))
+    X = np.hstack([topic @ rng.standard_normal((2, 4)) for _ in range(2)])
+    modalities = {"text": slice(0, 4), "image": slice(4, 8)}
+    exact, stored = (
+        CrossModalRetriever("text", "image", model="cca", modalities=modalities, **options).fit(X)
+        for options in ({}, {"index": "qdrant", "index_params": {"client": client}})
+    )
+
+    for query, gallery in [("text", "image"), ("image", "text"), ("text", "image")]:
+        found = stored.kneighbors(X[:5], n_neighbors=3, query=query, gallery=gallery)
+        assert_same(found, exact.kneighbors(X[:5], n_neighbors=3, query=query, gallery=gallery))
+    names = {each.alias_name for each in client.get_aliases().aliases}
+    assert names == {"skmmg-image", "skmmg-text"}
 
 
 def test_vectors_of_zeros_in_a_store_are_at_distance_one(data: Any, client: Any) -> None:
