@@ -4,11 +4,12 @@
 of IMDB, AMAZON and AMAZON-1: ours compiled by numba, ours in numpy, and numpy with replacement,
 which is what one would write first. They take turns in one process; CPU seconds, medians.
 
-*Large network.* A planted network of a million target nodes and ten million edges (their reverse
+*Networks.* Planted networks of up to a million target nodes and ten million edges (their reverse
 relation comes on top), two modalities of 128 features in memory-mapped files. One epoch of HGNN-IMA
-by mini-batches on fifty thousand labelled nodes, and predictions for all nodes, in a process of
-its own that is measured: seconds, nodes per second, peak of resident memory (the pages of the files
-that are in memory count in). The files are deleted at the end.
+on a twentieth of the nodes, by mini-batches and on the whole graph where that is small enough, and
+predictions for all nodes, in processes of their own that are measured: seconds, nodes per second,
+peak of resident memory (the pages of the files that are in memory count in). The files are deleted
+at the end.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from _common import Record, make_parser, results_folder, write_results
 from tqdm import tqdm
 
 from skmmg import MultiModalGraph, MultiModalGraphClassifier
-from skmmg.models import HGNNIMA, HGT
+from skmmg.models import HGNNIMA
 from skmmg.training._sampler import EdgeType, Hop, NeighborSampler
 
 N_SEEDS, N_STEPS, FAN_OUT = 512, 3, 10
@@ -41,6 +42,7 @@ SAMPLED = {
     "AMAZON-1": (38_000, 20_088, 316_119),
     "10 million edges": (1_000_000, 200_000, 10_000_000),
 }
+SIZES, SHARE_LABELLED, WHOLE_UP_TO = [10_000, 100_000, 1_000_000], 0.05, 100_000
 N_CLASSES, N_FEATURES = 10, 128
 MODALITIES = ("text", "image")
 
@@ -176,22 +178,19 @@ def open_network(folder: Path) -> tuple[MultiModalGraph, np.ndarray]:
     return MultiModalGraph(nodes, edges), np.load(folder / "y.npy")
 
 
-def run_large(folder: Path, model: str, n_labelled: int, batch_size: int, predict: bool) -> Record:
+def run_network(folder: Path, batch_size: int | None, share: float) -> Record:
     """One epoch, and predictions for all nodes; run in a process of its own."""
     torch.set_num_threads(1)
     size: dict[str, Any] = {"hidden_channels": 64, "heads": 4, "num_layers": 2, "dropout": 0.2}
-    spec = {"hgnn_ima": HGNNIMA, "hgt": HGT}[model](**size)
-    start = time.perf_counter()
     graph, y = open_network(folder)
-    opened = time.perf_counter() - start
-    X = graph.nodes("item")
+    X, n_labelled = graph.nodes("item"), int(share * len(y))
     labelled = np.sort(np.random.default_rng(0).permutation(len(y))[:n_labelled])
     clf = MultiModalGraphClassifier(
-        spec,
+        HGNNIMA(**size),
         max_epochs=1,
         early_stopping=False,
         batch_size=batch_size,
-        num_neighbors=[5, 3],
+        num_neighbors=None if batch_size is None else [5, 3],
         random_state=0,
     )
     start, cpu = time.perf_counter(), time.process_time()
@@ -199,31 +198,27 @@ def run_large(folder: Path, model: str, n_labelled: int, batch_size: int, predic
     fitted, cpu = time.perf_counter() - start, time.process_time() - cpu
     epoch = clf.history_[0]["dur"]
     record: Record = {
-        "model": model,
-        "labelled nodes": n_labelled,
-        "batch size": batch_size,
-        "batches": -(-n_labelled // batch_size),
-        "open (s)": round(opened, 1),
+        "target nodes": len(y),
+        "edges": sum(index.shape[1] for index in graph.edge_index.values()),
+        "labelled": n_labelled,
+        "batch size": "whole graph" if batch_size is None else batch_size,
         "fit (s)": round(fitted, 1),
         "fit, CPU (s)": round(cpu, 1),
         "of it the epoch (s)": round(epoch, 1),
         "trained nodes/s": round(n_labelled / epoch),
         "peak memory of fit (MiB)": round(_peak_memory()),
     }
-    if predict:
-        start, cpu = time.perf_counter(), time.process_time()
-        classes = clf.predict(X)
-        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        rest = np.setdiff1d(np.arange(len(y)), labelled)
-        rest = rest if len(rest) else labelled
-        record |= {
-            "predict all (s)": round(seconds, 1),
-            "predict all, CPU (s)": round(cpu, 1),
-            "predicted nodes/s": round(len(y) / seconds),
-            "peak memory (MiB)": round(_peak_memory()),
-            "accuracy": round(float((classes[rest] == y[rest]).mean()), 3),
-        }
-    return record
+    start, cpu = time.perf_counter(), time.process_time()
+    classes = clf.predict(X)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    rest = np.setdiff1d(np.arange(len(y)), labelled)
+    return record | {
+        "predict all (s)": round(seconds, 1),
+        "predict all, CPU (s)": round(cpu, 1),
+        "predicted nodes/s": round(len(y) / seconds),
+        "peak memory (MiB)": round(_peak_memory()),
+        "accuracy": round(float((classes[rest] == y[rest]).mean()), 3),
+    }
 
 
 def _peak_memory() -> float:
@@ -235,17 +230,17 @@ def _peak_memory() -> float:
     return int(line.split()[1]) / 1024
 
 
-def measure_large(quick: bool) -> list[Record]:
-    """Every run in a fresh process, on a network that is deleted at the end."""
-    n_nodes, n_edges = (20_000, 200_000) if quick else (1_000_000, 10_000_000)
-    runs = [("hgnn_ima", n_nodes // 20, 1024, True)]
+def measure_networks(sizes: list[int]) -> list[Record]:
+    """Every run in a fresh process, on networks that are deleted at the end."""
     records = []
-    with tempfile.TemporaryDirectory(prefix="skmmg-bench-") as name:
-        make_network(n_nodes, n_edges, Path(name))
-        for model, n_labelled, batch_size, predict in tqdm(runs, unit="process"):
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                job = partial(run_large, Path(name), model, n_labelled, batch_size, predict)
-                records.append(pool.submit(job).result())
+    for n_nodes in sizes:
+        with tempfile.TemporaryDirectory(prefix="skmmg-bench-") as name:
+            make_network(n_nodes, 10 * n_nodes, Path(name))
+            whole = [] if n_nodes > WHOLE_UP_TO else [None]
+            for batch_size in tqdm([*whole, 1024], unit="process", desc=f"{n_nodes} nodes"):
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+                    job = partial(run_network, Path(name), batch_size, SHARE_LABELLED)
+                    records.append(pool.submit(job).result())
     return records
 
 
@@ -253,7 +248,13 @@ def main() -> None:
     """Measure, print and write."""
     args = make_parser(__doc__).parse_args()
     torch.set_num_threads(1)
-    samplers, large = measure_samplers(args.quick), measure_large(args.quick)
+    samplers = measure_samplers(args.quick)
+    networks = measure_networks([2_000] if args.quick else SIZES)
+    report(samplers, networks, results_folder(args.quick))
+
+
+def report(samplers: list[Record], networks: list[Record], folder: Path) -> None:
+    """Print and write."""
     write_results(
         "minibatch",
         "Mini-batches: the sampler, and features in a file",
@@ -261,21 +262,20 @@ def main() -> None:
             f"Sampling {N_SEEDS} seeds, {N_STEPS} steps, {FAN_OUT} neighbours per relation": (
                 pd.DataFrame(samplers)
             ),
-            "A million target nodes, ten million edges and their reverses, 2 x 128 features in "
-            "files": pd.DataFrame(large),
+            "Networks with 2 x 128 features in files": pd.DataFrame(networks),
         },
-        [*samplers, *large],
+        [*samplers, *networks],
         notes=[
             "Sampling: CPU milliseconds, medians; the samplers take turns. The networks are random "
             "and of the sizes named. The two samplers of ours draw without replacement and draw "
             "the same.",
-            "Large network: 64 hidden channels, two layers, four heads, num_neighbors=[5, 3]; one "
+            "Networks: 64 hidden channels, two layers, four heads, num_neighbors=[5, 3]; one "
             "thread for the model and one that makes batches. Resident memory counts the pages of "
-            "the files in. Opening is done once, reading the edges; fit minus epoch is the "
+            "the files in; edges are counted with their reverses. Fit minus epoch is the "
             "statistics for scaling and the sorting of the edges. CPU seconds are of both threads; "
             "where they are far below the seconds, the machine was busy with other things.",
         ],
-        folder=results_folder(args.quick),
+        folder=folder,
     )
 
 

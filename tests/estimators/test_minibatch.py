@@ -15,7 +15,7 @@ from skmmg import MultiModalGraph, MultiModalGraphClassifier, NodeEmbedder
 from skmmg.datasets import make_multimodal_graph
 from skmmg.models import HGNNIMA, HGT, MLP, MODELS
 from skmmg.nn import GraphTensors
-from skmmg.training import _inference
+from skmmg.training import GraphStore, _inference, column_statistics, graph_tensors
 from skmmg.training._batches import prefetch
 
 EXACT = {"precision": "float64", "max_epochs": 3, "lr": 0.02, "random_state": 0}
@@ -176,6 +176,22 @@ def test_sparse_features_and_a_type_that_no_batch_reaches_train() -> None:
 
     assert_allclose(losses(batch), losses(whole), rtol=1e-9)
     assert_allclose(batch.predict_proba(X), whole.predict_proba(X), atol=1e-9)
+
+
+def test_a_part_shows_the_labels_of_its_own_nodes(data: Any) -> None:
+    graph, labels = data.graph, np.where(np.arange(200) % 2, data.target, -1)
+    statistics, cpu = column_statistics(graph, "auto"), torch.device("cpu")
+    store = GraphStore(graph, statistics, "item", "zero", cpu, torch.float64, labels)
+
+    part, at = store.near(np.array([7, 3, 190]), [2, 2])
+
+    sampled = store.around({"item": np.array([3, 7, 190])}, [2, 2]).nodes["item"]
+    assert part.labels is not None
+    assert_array_equal(part.labels, labels[sampled])
+    assert_array_equal(part.labels[at], labels[[7, 3, 190]])
+    whole = graph_tensors(graph, statistics, device=cpu, dtype=torch.float64)
+    for modality, x in part.x["item"].items():
+        assert_array_equal(x, whole.x["item"][modality][torch.from_numpy(sampled)])
 
 
 # ------------------------------------------------------------------------------ rows
