@@ -46,7 +46,7 @@ class AutoModel(ModelSpec):
     ----------
     models : list of str or ModelSpec, or None, default=None
         Models to choose from; None: all for the classification of nodes that
-        `skmmg.list_models` shows.
+        `skmmg.list_models` shows, with a `batch_size` those that can do with samples.
     cv : int, default=3
         Number of stratified folds.
     factor : int, default=3
@@ -117,7 +117,7 @@ class AutoModel(ModelSpec):
         deadline = time.monotonic() + (np.inf if self.time_budget is None else self.time_budget)
         search = HalvingGridSearchCV(
             clone(estimator).set_callbacks(_StopAt(deadline)).set_params(random_state=seed),
-            self._candidates(params["fusion"], params["probe"]),
+            self._candidates(params["fusion"], params["probe"], params["batch_size"]),
             resource="max_epochs",
             min_resources=min(self.min_epochs, params["max_epochs"]),
             max_resources=params["max_epochs"],
@@ -144,8 +144,14 @@ class AutoModel(ModelSpec):
             )
         return min(self.cv, smallest)
 
-    def _candidates(self, fusion: str | None, probe: Any) -> list[dict[str, list[Any]]]:
-        nodes = [name for name, spec in MODELS.items() if "classification" in spec.tasks]
+    def _candidates(
+        self, fusion: str | None, probe: Any, batch_size: int | None
+    ) -> list[dict[str, list[Any]]]:
+        nodes = [
+            name
+            for name, spec in MODELS.items()
+            if "classification" in spec.tasks and (spec.samples or batch_size is None)
+        ]
         specs = [get_model(model) for model in (nodes if self.models is None else self.models)]
         out: list[dict[str, list[Any]]] = [
             {"model": [spec], "fusion": [mode], "probe": [probe if spec.self_supervised else None]}

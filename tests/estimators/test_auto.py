@@ -15,7 +15,7 @@ from sklearn.model_selection import cross_val_score
 from skmmg import AutoModel, MultiModalGraphClassifier
 from skmmg.datasets import make_multimodal_graph
 from skmmg.estimators import _auto
-from skmmg.models import HGT, MLP
+from skmmg.models import HGT, MLP, MODELS
 
 PLANTED = make_multimodal_graph(
     90, hops=1, signal=4.0, homophily=1.0, n_attributes=12, random_state=0
@@ -65,6 +65,17 @@ def test_a_fusion_that_is_asked_for_narrows_the_choice() -> None:
     clf = make().set_params(fusion="early").fit(X[:60], y[:60])
 
     assert set(clf.leaderboard_["fusion"]) == {"early"}
+
+
+def test_with_mini_batches_models_that_need_the_whole_graph_do_not_take_part() -> None:
+    names = {
+        size: {entry["model"][0].name for entry in AutoModel()._candidates(None, None, size)}
+        for size in (None, 8)
+    }
+
+    assert names[8] < names[None]
+    assert {"hgnn_ima", "hgt"} <= names[8]
+    assert all(MODELS[name].samples for name in names[8])
 
 
 def test_a_model_without_labels_takes_part_with_the_probe() -> None:
