@@ -11,6 +11,7 @@ from skmmg.models._base import ModelOutput, ModelSpec
 from skmmg.models.dual_mlp import DualMLP
 from skmmg.models.gat import GAT
 from skmmg.models.gcn import GCN
+from skmmg.models.han import HAN
 from skmmg.models.hero import HERO
 from skmmg.models.hetgnn import HetGNN
 from skmmg.models.hgnn_ima import HGNNIMA
@@ -27,6 +28,7 @@ from skmmg.models.strucgcn import StrucGCN
 from skmmg.models.xgea import XGEA
 
 MODELS: dict[str, type[ModelSpec]] = {
+    "han": HAN,
     "hgnn_ima": HGNNIMA,
     "hgt": HGT,
     "mhgat": MHGAT,
@@ -48,6 +50,7 @@ MODELS: dict[str, type[ModelSpec]] = {
 __all__ = [
     "GAT",
     "GCN",
+    "HAN",
     "HERO",
     "HGNNIMA",
     "HGT",

@@ -30,11 +30,12 @@ def fuse(
     input_dropout: float,
     early_fusion: str,
     late_fusion: str,
+    activation: str | None = "tanh",
 ) -> nn.Module:
     """Wrap a backbone in early or late fusion.
 
     `backbone` is called with a number of input channels, once for early fusion and once per
-    modality for late fusion.
+    modality for late fusion. `activation` is that of the projected modalities.
     """
     encoder = ModalityEncoder(
         schema.node_types,
@@ -46,9 +47,9 @@ def fuse(
     )
     if fusion == "early":
         net = backbone(channels)
-        return EarlyFusion(encoder, net, schema, n_outputs, early_fusion)
+        return EarlyFusion(encoder, net, schema, n_outputs, early_fusion, activation)
     nets = [backbone(channels) for _ in schema.modalities]
-    return LateFusion(encoder, nets, schema, n_outputs, late_fusion)
+    return LateFusion(encoder, nets, schema, n_outputs, late_fusion, activation)
 
 
 class EarlyFusion(nn.Module):
@@ -56,6 +57,7 @@ class EarlyFusion(nn.Module):
 
     With ``early_fusion="concat"`` a type's modalities side by side go through one linear map,
     :math:`\tanh(\sum_m x^m P_m)`; with "mean" and "sum" each is mapped, then tanh, then merged.
+    Without an `activation` there is no tanh.
     """
 
     def __init__(
@@ -65,10 +67,11 @@ class EarlyFusion(nn.Module):
         schema: Schema,
         n_outputs: int,
         early_fusion: str,
+        activation: str | None = "tanh",
     ) -> None:
         super().__init__()
         self.modalities, self.target = schema.modalities, schema.target
-        self.early_fusion = early_fusion
+        self.early_fusion, self.activation = early_fusion, activation
         self.encoder, self.backbone = encoder, backbone
         self.out_channels = _out_channels(backbone)
         self.head = nn.Linear(self.out_channels, n_outputs)
@@ -77,9 +80,12 @@ class EarlyFusion(nn.Module):
         """Output for the target nodes `ids`."""
         field = _find_field(self.backbone, self.encoder, graph, str(self.target), ids)
         h = _encode(self.encoder, graph, field)  # (M, N, d)
-        x = merge_modalities(h, self.early_fusion)
+        x = self._enter(h)  # (N, d)
         z = _states_of(self.backbone, x, graph, field, str(self.target), ids)
         return self._read_out(z[None])
+
+    def _enter(self, h: Tensor) -> Tensor:
+        return merge_modalities(h, self.early_fusion, self.activation)
 
     def _read_out(self, h: Tensor) -> ModelOutput:
         return ModelOutput(self.head(h[0]), h[0])
@@ -88,7 +94,7 @@ class EarlyFusion(nn.Module):
         """The network cut at its layers, if the backbone has them one by one."""
 
         def encode(graph: GraphTensors) -> Tensor:
-            return merge_modalities(self.encoder(graph), self.early_fusion)[None]
+            return self._enter(self.encoder(graph))[None]
 
         layers = _side_by_side([self.backbone])
         return None if layers is None else Layerwise(encode, layers, self._read_out)
@@ -108,10 +114,11 @@ class LateFusion(nn.Module):
         schema: Schema,
         n_outputs: int,
         late_fusion: str,
+        activation: str | None = "tanh",
     ) -> None:
         super().__init__()
         self.modalities, self.target = schema.modalities, schema.target
-        self.late_fusion = late_fusion
+        self.late_fusion, self.activation = late_fusion, activation
         self.encoder, self.backbones = encoder, nn.ModuleList(backbones)
         width, n_modalities = _out_channels(backbones[0]), len(backbones)
         self.attention = ModalityAttention(width) if late_fusion == "attention" else None
@@ -124,7 +131,7 @@ class LateFusion(nn.Module):
     def forward(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
         """Output for the target nodes `ids`."""
         field = _find_field(self.backbones[0], self.encoder, graph, str(self.target), ids)
-        h = _encode(self.encoder, graph, field).tanh()  # (M, N, d)
+        h = _activate(_encode(self.encoder, graph, field), self.activation)  # (M, N, d)
         parts = [
             _states_of(net, h_m, graph, field, str(self.target), ids)
             for net, h_m in zip(self.backbones, h, strict=True)
@@ -150,7 +157,7 @@ class LateFusion(nn.Module):
         """The network cut at its layers, if the backbones have them one by one."""
 
         def encode(graph: GraphTensors) -> Tensor:
-            return self.encoder(graph).tanh()
+            return _activate(self.encoder(graph), self.activation)
 
         layers = _side_by_side(self.backbones)
         return None if layers is None else Layerwise(encode, layers, self._read_out)
@@ -207,11 +214,16 @@ def _states_of(
     return net(split_by_type(x, graph), graph)[target][ids]
 
 
-def merge_modalities(h: Tensor, how: str) -> Tensor:
+def merge_modalities(h: Tensor, how: str, activation: str | None = "tanh") -> Tensor:
     """One state per node of the projected modalities: (M, N, d) -> (N, d)."""
     if how == "concat":
-        return h.sum(0).tanh()
-    return h.tanh().sum(0) if how == "sum" else h.tanh().mean(0)
+        return _activate(h.sum(0), activation)
+    h = _activate(h, activation)
+    return h.sum(0) if how == "sum" else h.mean(0)
+
+
+def _activate(h: Tensor, activation: str | None) -> Tensor:
+    return h.tanh() if activation == "tanh" else h
 
 
 def split_by_type(x: Tensor, graph: GraphTensors) -> Mapping[str, Tensor]:

@@ -19,6 +19,7 @@ from skmmg.datasets import make_multimodal_graph
 from skmmg.models import (
     GAT,
     GCN,
+    HAN,
     HGNNIMA,
     HGT,
     IDKG,
@@ -62,7 +63,7 @@ NATIVE: list[tuple[str, str | None]] = [
     (name, None) for name in ("hgnn_ima", "mhgat", "xgea", "idkg")
 ]
 WITH_FUSION = list(
-    itertools.product(["hgt", "mlp", "gcn", "gat", "sage", "strucgcn"], ["early", "late"])
+    itertools.product(["han", "hgt", "mlp", "gcn", "gat", "sage", "strucgcn"], ["early", "late"])
 )
 LAYERED = [
     name
@@ -289,6 +290,8 @@ def permute_nodes(graph: MultiModalGraph) -> tuple[MultiModalGraph, dict[str, np
     "spec",
     [
         *(HGNNIMA(preset) for preset in PRESETS),
+        HAN(),
+        HAN(semantic_scope="global"),
         HGT(),
         HGT(late_fusion="concat"),
         MLP(),
