@@ -162,15 +162,18 @@ def test_the_other_modality_of_a_query_never_reaches_it(
     assert np.abs(fitted.transform(other[40:], "*") - fitted.transform(pairs.data[40:], "*")).any()
 
 
+@pytest.mark.parametrize("missing", ["zero", "mean_neighbors"])
 @pytest.mark.parametrize("model", NETWORKS[:3], ids=repr)
 @pytest.mark.parametrize("graph", [KNNGraph(5), KNNGraph(5, combine="union"), RadiusGraph(0.4)])
 def test_the_other_modality_of_a_fitted_item_never_reaches_it(
-    graph: Any, model: Any, pairs: Bunch
+    graph: Any, model: Any, missing: str, pairs: Bunch
 ) -> None:
+    params = {"graph": graph, "missing": missing, "scaling": None, "max_epochs": 1}
     other = pairs.data.copy()
+    other[9, pairs.columns["image"]] = np.nan  # filled from its neighbours, or not
+    pairs = Bunch(data=np.where(np.isnan(other), np.nan, pairs.data), columns=pairs.columns)
     other[7, pairs.columns["image"]] *= -3.0
-    first = make(pairs, model, graph=graph, scaling=None, max_epochs=1).fit(pairs.data)
-    second = make(pairs, model, graph=graph, scaling=None, max_epochs=1).fit(other)
+    first, second = (make(pairs, model, **params).fit(data) for data in (pairs.data, other))
 
     second.weights_ = first.weights_
     second.__setstate__(second.__getstate__())  # the same network on the other rows
