@@ -33,8 +33,12 @@ class Gallery:
     def __len__(self) -> int:
         return len(next(iter(self.encoded.values()))[1])
 
-    def index(self, modality: str) -> VectorIndex:
-        """The index of the items that have a modality."""
+    def index(self, modality: str, asked_by: str) -> VectorIndex:
+        """The index of the items that have a modality.
+
+        An index that measures what it misses does so with the items' vectors in the modality that
+        it is asked by: those of its own modality would flatter it.
+        """
         if modality not in self._indexes:
             vectors, has = self.encoded[modality]
             ids = np.flatnonzero(has)
@@ -43,28 +47,30 @@ class Gallery:
                     f"The gallery is empty: no item has modality {modality!r}. Add items that "
                     "have it, or search in another modality."
                 )
-            made = make_index(self.index_name, **self._options_of(modality))
-            self._indexes[modality] = made.fit(vectors[ids], ids)
+            queries, asking = self.encoded[asked_by]
+            made = make_index(self.index_name, **self._options_for(modality))
+            given = None if asked_by == modality else queries[asking]
+            self._indexes[modality] = made.fit(vectors[ids], ids, given)
         return self._indexes[modality]
 
-    def _options_of(self, modality: str) -> dict[str, Any]:
-        """Options of one index: in a store every modality has a collection of its own."""
-        if self.index_name != "qdrant":
-            return self.options
-        name = "all" if modality == "*" else modality
-        return {**self.options, "collection": f"{self.options.get('collection', 'skmmg')}-{name}"}
-
     def search(
-        self, queries: np.ndarray, modality: str, n_neighbors: int
+        self, queries: np.ndarray, modality: str, asked_by: str, n_neighbors: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Cosine distances and ids of the nearest items that have a modality."""
-        index = self.index(modality)
+        index = self.index(modality, asked_by)
         if n_neighbors > len(index):
             raise ValueError(
                 f"n_neighbors has to be at most the number of items with modality {modality!r} in "
                 f"the gallery, {len(index)}, got {n_neighbors}. Ask for fewer."
             )
         return index.search(queries, n_neighbors)
+
+    def _options_for(self, modality: str) -> dict[str, Any]:
+        """The options; in a database every modality has a collection of its own."""
+        if self.index_name != "qdrant":
+            return self.options
+        name = self.options.get("collection", "skmmg")
+        return self.options | {"collection": f"{name}_{'fused' if modality == '*' else modality}"}
 
     def extended(self, new: Encoded) -> Self:
         """A gallery with more items at its end; indexes that are built take them in."""

@@ -188,7 +188,7 @@ class QueryEncoder(GraphEstimator):
     def _make_gallery(self, focus: Focus) -> Gallery:
         encoded = self._encode_all(focus)
         gallery = Gallery(encoded, self.index, self.index_params or {})
-        gallery.index(self.gallery_)
+        gallery.index(self.gallery_, self.query_)
         return gallery
 
     # ------------------------------------------------------------------ vectors

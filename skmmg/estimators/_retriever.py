@@ -21,7 +21,7 @@ from skmmg.estimators._params import GRAPHS
 from skmmg.estimators._query_encoder import RETRIEVAL_MODELS, QueryEncoder
 from skmmg.metrics import mean_average_precision, recall_at_k
 from skmmg.models import ModelSpec
-from skmmg.retrieval import make_index
+from skmmg.retrieval import VectorIndex, make_index
 
 # queries whose whole rankings are held at a time: 64 MiB
 _RANKED = 1 << 23
@@ -64,7 +64,8 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
     n_neighbors : int, default=5
         Number of neighbours, where `kneighbors` is not told, and the k of `score`.
     index : str, default="exact"
-        How vectors are searched, see `skmmg.retrieval.make_index`.
+        How vectors are searched, see `skmmg.retrieval.make_index`. "auto" measures what it misses
+        with queries in the modality `query`. "qdrant" has a collection for each modality.
     index_params : dict or None, default=None
         Options of the index.
     modalities, graph, fusion, setting, missing, scaling : see `MultiModalGraphClassifier`
@@ -86,6 +87,8 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         The modalities that were chosen.
     embedding_ : dict of str to ndarray of shape (n_items, n_components)
         Unit vectors of the gallery's items by modality; rows of zeros where they lack it.
+    index_ : VectorIndex
+        The index of `gallery_`, which can be saved, and measured by `skmmg.retrieval.index_recall`.
     n_items_ : int
         Number of items of the gallery.
     classes_ : ndarray of shape (n_classes,)
@@ -256,6 +259,12 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         return {modality: vectors for modality, (vectors, _) in self._items.encoded.items()}
 
     @property
+    def index_(self) -> VectorIndex:
+        """The index of `gallery_`."""
+        check_is_fitted(self)
+        return self._items.index(self.gallery_, self.query_)
+
+    @property
     def n_items_(self) -> int:
         """Number of items of the gallery."""
         check_is_fitted(self)
@@ -327,15 +336,15 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         gallery = self._chosen("gallery", gallery, self.gallery_)
         k = self.n_neighbors if n_neighbors is None else int(n_neighbors)
         if X is not None:
-            found = self._items.search(self._vectors(X, query), gallery, k)
+            found = self._items.search(self._vectors(X, query), gallery, query, k)
         else:
             vectors, has = self._items.encoded[query]
             if query == gallery:
                 found = _without_itself(
-                    *self._items.search(vectors[has], gallery, k + 1), np.flatnonzero(has)
+                    *self._items.search(vectors[has], gallery, query, k + 1), np.flatnonzero(has)
                 )
             else:
-                found = self._items.search(vectors[has], gallery, k)
+                found = self._items.search(vectors[has], gallery, query, k)
         return found if return_distance else found[1]
 
     def kneighbors_graph(

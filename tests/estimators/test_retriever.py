@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from skmmg.graph import KNNGraph
 from skmmg.metrics import make_retrieval_scorer
 from skmmg.models import HGNNIMA, HGT, MLP, MMGCN
 from skmmg.models.dual_mlp import DualMLP
+from skmmg.retrieval import load_index
 
 N = 60
 SMALL = MMGCN(hidden_channels=16, dropout=0.1)
@@ -305,6 +307,43 @@ def test_the_graph_of_neighbours_is_sparse(pairs: Bunch) -> None:
     assert (ones.sum(axis=1) == 3).all()
     found = fitted.kneighbors(pairs.data[40:], 3)
     assert_allclose(distances[0, found[1][0]].toarray().ravel(), found[0][0])
+
+
+def test_the_index_measures_with_queries_of_the_other_modality(pairs: Bunch) -> None:
+    pytest.importorskip("faiss")
+    options = {"threshold": 10, "n_sample": 20, "k": 3}
+
+    fitted = make(pairs, index="auto", index_params=options).fit(pairs.data)
+
+    assert fitted.index_.measured_["queries"] == "given"
+    exact = make(pairs).fit(pairs.data)
+    assert_array_equal(
+        fitted.kneighbors(pairs.data, return_distance=False),
+        exact.kneighbors(pairs.data, return_distance=False),
+    )
+
+
+def test_an_index_can_be_saved(pairs: Bunch, tmp_path: Path) -> None:
+    fitted = make(pairs).fit(pairs.data)
+    fitted.index_.save(tmp_path / "index")
+
+    found = load_index(tmp_path / "index").search(fitted.transform(pairs.data), 5)
+
+    assert_array_equal(found[1], fitted.kneighbors(pairs.data, return_distance=False))
+
+
+def test_in_a_database_every_modality_has_a_collection(pairs: Bunch, tmp_path: Path) -> None:
+    pytest.importorskip("qdrant_client")
+    fitted = make(pairs, index="qdrant", index_params={"path": str(tmp_path)}).fit(pairs.data)
+
+    there = fitted.kneighbors(pairs.data[:3], 2, return_distance=False)
+    back = fitted.kneighbors(pairs.data[:3], 2, False, query="image", gallery="text")
+
+    exact = make(pairs).fit(pairs.data)
+    assert_array_equal(there, exact.kneighbors(pairs.data[:3], 2, False))
+    assert_array_equal(
+        back, exact.kneighbors(pairs.data[:3], 2, False, query="image", gallery="text")
+    )
 
 
 def test_more_than_two_modalities_are_in_one_space() -> None:
