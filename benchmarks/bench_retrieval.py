@@ -8,10 +8,13 @@ FOLDER holds the folders ``wikipedia`` (as `skmmg.datasets.load_wikipedia` takes
 Wikipedia: the standard split, mean average precision over the whole ranking of the test items,
 image to text and text to image; an item of the query's category is right. `mm_gcn` has one layer
 and a self-loop as heavy as the ten neighbours, everything trains for 200 epochs: chosen on a fifth
-of the training items. Everything else is a default. IMDB: poster to
-overview and back among the test movies of the shipped split that have both; right is the movie's
-own answer (recall R@k, median rank), or any movie of its genre (mAP); with the edges of the network
-and without them.
+of the training items. Everything else is a default.
+
+IMDB: poster to overview and back among the test movies of the shipped split that have both; right
+is the movie's own answer (recall R@k, median rank), or any movie of its genre (mAP); with the edges
+of the network and without them. With edges, a query and its own answer have the same director and
+actors: then recall says that a cast is recognised, not that a poster is, and the mAP is the number
+to look at.
 """
 
 from __future__ import annotations
@@ -166,7 +169,8 @@ def report(name: str, records: list[Record], folder: Path) -> None:
     table = summary_table(records, "method", values=scores)
     times = summary_table(records, "method", values=["epochs", "seconds"], digits=0)
     table = table.merge(times, on="method", sort=False)
-    notes = [" ".join(str(__doc__).split("\n\n", 3)[3].split())]
+    paragraphs = [" ".join(part.split()) for part in str(__doc__).split("\n\n")]
+    notes = [part for part in paragraphs if part.lower().startswith(f"{name}:")]
     if name == "wikipedia":
         chance = pd.DataFrame(
             [
