@@ -121,7 +121,10 @@ class SemanticMatching(ClassicSpec):
         """One classifier for each modality, from the samples that have it."""
         validate_params(self)
         if codes is None:
-            raise ValueError("model='semantic' learns from classes. Pass y to fit.")
+            raise ValueError(
+                "model='semantic' requires y to be passed, but the target y is None. It learns "
+                "from classes: pass them to fit."
+            )
         maps = {}
         for modality, (x, present) in blocks.items():
             n_classes = len(np.unique(codes[present]))

@@ -59,7 +59,9 @@ class QueryEncoder(GraphEstimator):
                 if wanted
             ]
             if wants:
-                raise ValueError(f"{wants[0]} needs y, got None. Pass the classes to fit.")
+                raise ValueError(
+                    f"{wants[0]} requires y to be passed, but the target y is None. Pass it."
+                )
             return None
         y = check_y(y)
         check_classification_targets(y)

@@ -433,9 +433,9 @@ def test_output_has_names(pairs: Bunch) -> None:
     [
         ({"query": "sound"}, r"query has to be a modality .* \['text', 'image', '\*'\], got 'sou"),
         ({"gallery": "sound"}, "gallery has to be a modality of the fitted items"),
-        ({"objective": "labels"}, 'objective="labels" needs y, got None'),
-        ({"classification_weight": 1.0}, "classification_weight > 0 needs y, got None"),
-        ({"model": "semantic"}, "model='semantic' learns from classes. Pass y to fit"),
+        ({"objective": "labels"}, 'objective="labels" requires y'),
+        ({"classification_weight": 1.0}, "classification_weight > 0 requires y"),
+        ({"model": "semantic"}, "model='semantic' requires y to be passed"),
         ({"model": "mm_gnc"}, r"model='mm_gnc' is not known. Did you mean 'mm_gcn'\?"),
         ({"index": "exactly"}, "index must be one of"),
         ({"temperature": 0.0}, "The 'temperature' parameter of CrossModalRetriever must be"),
@@ -509,7 +509,7 @@ def test_a_failed_fit_leaves_the_estimator_as_it_was(pairs: Bunch) -> None:
     fitted = make(pairs).fit(pairs.data)
     before = fitted.transform(pairs.data)
 
-    with pytest.raises(ValueError, match="needs y"):
+    with pytest.raises(ValueError, match="requires y"):
         fitted.set_params(objective="labels").fit(pairs.data)
 
     assert_array_equal(fitted.transform(pairs.data), before)
