@@ -209,7 +209,7 @@ def engine_table(records: list[Record]) -> pd.DataFrame:
             "ms, one query": [f"{r['single']:.2f}" for r in records],
             "recall@10": [f"{r['recall']:.3f}" for r in records],
             "of its own modality": [f"{r['recall_own']:.3f}" for r in records],
-            "peak, MiB": [f"{r['memory']:,.0f}" if r["memory"] else "" for r in records],
+            "peak, MiB": ["" if r["memory"] is None else f"{r['memory']:,.0f}" for r in records],
         }
     )
 
