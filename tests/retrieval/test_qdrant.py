@@ -207,7 +207,7 @@ def test_a_retriever_keeps_every_modality_in_a_collection_of_its_own(client: Any
         found = stored.kneighbors(X[:5], n_neighbors=3, query=query, gallery=gallery)
         assert_same(found, exact.kneighbors(X[:5], n_neighbors=3, query=query, gallery=gallery))
     names = {each.alias_name for each in client.get_aliases().aliases}
-    assert names == {"skmmg-image", "skmmg-text"}
+    assert names == {"skmmg_image", "skmmg_text"}
 
 
 def test_vectors_of_zeros_in_a_store_are_at_distance_one(data: Any, client: Any) -> None:
