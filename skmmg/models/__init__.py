@@ -23,14 +23,15 @@ from skmmg.models.mlp import MLP
 from skmmg.models.mm_gcn import MMGCN
 from skmmg.models.mm_gcn_pool import MMGCNPool
 from skmmg.models.sage import SAGE
+from skmmg.models.sehgnn import SeHGNN
 from skmmg.models.shgp import SHGP
 from skmmg.models.strucgcn import StrucGCN
 from skmmg.models.xgea import XGEA
 
 MODELS: dict[str, type[ModelSpec]] = {
-    "han": HAN,
     "hgnn_ima": HGNNIMA,
     "hgt": HGT,
+    "han": HAN,
     "mhgat": MHGAT,
     "mlp": MLP,
     "mm_gcn": MMGCN,
@@ -38,6 +39,7 @@ MODELS: dict[str, type[ModelSpec]] = {
     "gcn": GCN,
     "gat": GAT,
     "sage": SAGE,
+    "sehgnn": SeHGNN,
     "shgp": SHGP,
     "xgea": XGEA,
     "hero": HERO,
@@ -68,6 +70,7 @@ __all__ = [
     "MMGCNPool",
     "ModelOutput",
     "ModelSpec",
+    "SeHGNN",
     "StrucGCN",
     "get_model",
     "list_models",

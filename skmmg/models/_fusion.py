@@ -17,6 +17,7 @@ EARLY_FUSION = ("concat", "mean", "sum")
 LATE_FUSION = ("attention", "mean", "concat", "logits")
 
 BackboneFactory = Callable[[int], nn.Module]
+HeadFactory = Callable[[int, int], nn.Module]
 
 
 def fuse(
@@ -100,46 +101,33 @@ class EarlyFusion(nn.Module):
         return None if layers is None else Layerwise(encode, layers, self._read_out)
 
 
-class LateFusion(nn.Module):
-    """One backbone per modality on the same graph; their outputs are merged.
+class LateReadOut(nn.Module):
+    """Merge the states that one network per modality gives, and classify.
 
     `late_fusion` is "attention" (equations 12 to 14 of HGNN-IMA), "mean", "concat", or "logits"
-    (mean of the log-probabilities of one classifier per modality).
+    (mean of the log-probabilities of one classifier per modality). `make_head` makes a classifier
+    from the width of a state and the number of classes.
     """
 
     def __init__(
         self,
-        encoder: ModalityEncoder,
-        backbones: list[nn.Module],
-        schema: Schema,
+        width: int,
+        n_modalities: int,
         n_outputs: int,
         late_fusion: str,
-        activation: str | None = "tanh",
+        make_head: HeadFactory = nn.Linear,
     ) -> None:
         super().__init__()
-        self.modalities, self.target = schema.modalities, schema.target
-        self.late_fusion, self.activation = late_fusion, activation
-        self.encoder, self.backbones = encoder, nn.ModuleList(backbones)
-        width, n_modalities = _out_channels(backbones[0]), len(backbones)
+        self.late_fusion = late_fusion
         self.attention = ModalityAttention(width) if late_fusion == "attention" else None
         self.out_channels = width * n_modalities if late_fusion == "concat" else width
         if late_fusion == "logits":
-            self.heads = nn.ModuleList(nn.Linear(width, n_outputs) for _ in backbones)
+            self.heads = nn.ModuleList(make_head(width, n_outputs) for _ in range(n_modalities))
         else:
-            self.head = nn.Linear(self.out_channels, n_outputs)
+            self.head = make_head(self.out_channels, n_outputs)
 
-    def forward(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
-        """Output for the target nodes `ids`."""
-        field = _find_field(self.backbones[0], self.encoder, graph, str(self.target), ids)
-        h = _activate(_encode(self.encoder, graph, field), self.activation)  # (M, N, d)
-        parts = [
-            _states_of(net, h_m, graph, field, str(self.target), ids)
-            for net, h_m in zip(self.backbones, h, strict=True)
-        ]
-        return self._read_out(torch.stack(parts))
-
-    def _read_out(self, parts: Tensor) -> ModelOutput:
-        """Merge what the networks give, (M, n, d)."""
+    def merge(self, parts: Tensor) -> ModelOutput:
+        """Output from states (n_modalities, n_samples, width)."""
         if self.late_fusion == "logits":
             scores = [head(z) for head, z in zip(self.heads, parts, strict=True)]
             logits = torch.stack([s.log_softmax(1) for s in scores]).mean(0)
@@ -153,6 +141,34 @@ class LateFusion(nn.Module):
             z = parts.mean(0)
         return ModelOutput(self.head(z), z, modality_weights=weights)
 
+
+class LateFusion(LateReadOut):
+    """One backbone per modality on the same graph; their outputs are merged."""
+
+    def __init__(
+        self,
+        encoder: ModalityEncoder,
+        backbones: list[nn.Module],
+        schema: Schema,
+        n_outputs: int,
+        late_fusion: str,
+        activation: str | None = "tanh",
+    ) -> None:
+        super().__init__(_out_channels(backbones[0]), len(backbones), n_outputs, late_fusion)
+        self.modalities, self.target = schema.modalities, schema.target
+        self.activation = activation
+        self.encoder, self.backbones = encoder, nn.ModuleList(backbones)
+
+    def forward(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
+        """Output for the target nodes `ids`."""
+        field = _find_field(self.backbones[0], self.encoder, graph, str(self.target), ids)
+        h = _activate(_encode(self.encoder, graph, field), self.activation)  # (M, N, d)
+        parts = [
+            _states_of(net, h_m, graph, field, str(self.target), ids)
+            for net, h_m in zip(self.backbones, h, strict=True)
+        ]
+        return self.merge(torch.stack(parts))
+
     def layerwise(self) -> Layerwise | None:
         """The network cut at its layers, if the backbones have them one by one."""
 
@@ -160,7 +176,7 @@ class LateFusion(nn.Module):
             return _activate(self.encoder(graph), self.activation)
 
         layers = _side_by_side(self.backbones)
-        return None if layers is None else Layerwise(encode, layers, self._read_out)
+        return None if layers is None else Layerwise(encode, layers, self.merge)
 
 
 def _side_by_side(backbones: Iterable[nn.Module]) -> list[Layer] | None:

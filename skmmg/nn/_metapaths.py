@@ -15,7 +15,6 @@ import torch
 
 from skmmg.nn._edges import EdgeStructure, EdgeType
 from skmmg.nn._inputs import GraphTensors
-from skmmg.nn._sparse import SparseMatrix
 
 Metapath = tuple[EdgeType, ...]
 Keep = Callable[[sp.csr_array, int], sp.csr_array]
@@ -213,23 +212,6 @@ def count_matrix(graph: GraphTensors, edge_type: EdgeType) -> sp.csr_array:
     return sp.csr_array((np.ones(len(src)), (dst, src)), shape)
 
 
-def mean_matrix(graph: GraphTensors, edge_type: EdgeType, dtype: torch.dtype) -> SparseMatrix:
-    """Mean over the in-edges of a relation; 0 where there are none. Kept with the graph."""
-
-    def make() -> SparseMatrix:
-        means = row_normalized(count_matrix(graph, edge_type))
-        matrix = torch.sparse_csr_tensor(
-            torch.from_numpy(means.indptr.astype(np.int32)),
-            torch.from_numpy(means.indices.astype(np.int32)),
-            torch.from_numpy(means.data).to(dtype),
-            means.shape,
-            check_invariants=False,
-        )
-        return SparseMatrix(matrix.to(graph.device))
-
-    return graph.cached(("mean", edge_type, dtype), make, of="edges")
-
-
 def row_normalized(counts: sp.csr_array) -> sp.csr_array:
     """The matrix with rows that sum to 1, or are empty."""
     degree = np.repeat(counts.sum(axis=1), np.diff(counts.indptr))
@@ -253,10 +235,7 @@ def compose(
     need not fit into memory.
     """
     parts, n_pairs = [], 0
-    for rows in _blocks(chain, path, advice):
-        block = chain[0][rows]
-        for matrix in chain[1:]:
-            block = block @ matrix
+    for rows, block in products(chain, path, advice):
         parts.append(keep(block, rows.start))
         n_pairs += parts[-1].nnz
         if n_pairs > max_pairs:
@@ -265,6 +244,17 @@ def compose(
                 f"which is the most. {advice}"
             )
     return sp.csr_array(sp.vstack(parts, format="csr"))
+
+
+def products(
+    chain: Sequence[sp.csr_array], path: Metapath, advice: str
+) -> Iterator[tuple[slice, sp.csr_array]]:
+    """Blocks of rows of the product of a chain of matrices, one after the other."""
+    for rows in _blocks(chain, path, advice):
+        block = chain[0][rows]
+        for matrix in chain[1:]:
+            block = block @ matrix
+        yield rows, block
 
 
 def _blocks(chain: Sequence[sp.csr_array], path: Metapath, advice: str) -> Iterator[slice]:

@@ -79,7 +79,7 @@ _Range = _Floats | _Integers | _Choices
 _MODEL: dict[str, _Range] = {
     "hidden_channels": _Choices((32, 64, 128)),
     "num_layers": _Integers(1, 3),
-    "num_hops": _Integers(1, 3),
+    "num_feature_hops": _Integers(1, 3),
     "heads": _Choices((2, 4, 8)),
     "dropout": _Floats(0.0, 0.8),
     "input_dropout": _Floats(0.0, 0.8),

@@ -31,6 +31,7 @@ from skmmg.models import (
     XGEA,
     ModelOutput,
     ModelSpec,
+    SeHGNN,
     StrucGCN,
     get_model,
 )
@@ -65,6 +66,7 @@ NATIVE: list[tuple[str, str | None]] = [
 WITH_FUSION = list(
     itertools.product(["han", "hgt", "mlp", "gcn", "gat", "sage", "strucgcn"], ["early", "late"])
 )
+SEHGNN = [("sehgnn", "early"), ("sehgnn", "late")]  # its early fusion has no options
 LAYERED = [
     name
     for name, spec in MODELS.items()
@@ -179,7 +181,7 @@ def test_twenty_labelled_nodes_are_learnt_by_heart(model: str) -> None:
 
 @pytest.mark.parametrize(
     ("model", "fusion"),
-    [*NATIVE, *(pair for pair in WITH_FUSION if pair[0] != "mlp")],
+    [*NATIVE, *SEHGNN, *(pair for pair in WITH_FUSION if pair[0] != "mlp")],
 )
 def test_a_graph_model_beats_the_mlp_where_the_label_is_two_hops_away(
     model: str, fusion: str | None
@@ -308,6 +310,7 @@ def permute_nodes(graph: MultiModalGraph) -> tuple[MultiModalGraph, dict[str, np
         XGEA(reflection=True),
         MAMSA(),
         IDKG(),
+        SeHGNN(),
     ],
     ids=repr,
 )
@@ -323,7 +326,7 @@ def test_renumbering_nodes_and_edges_renumbers_the_output(spec: ModelSpec, missi
 
 
 @pytest.mark.parametrize("missing", ["copy", "zero", "mean_neighbors"])
-@pytest.mark.parametrize(("model", "fusion"), [*NATIVE, *WITH_FUSION])
+@pytest.mark.parametrize(("model", "fusion"), [*NATIVE, *SEHGNN, *WITH_FUSION])
 def test_reordering_the_modalities_changes_nothing(
     model: str, fusion: str | None, missing: str
 ) -> None:
@@ -341,7 +344,8 @@ def test_reordering_the_modalities_changes_nothing(
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
     """Copy every weight to where it belongs when the modalities have another order."""
-    moved = ("encoder.projections.", "backbones.", "gates.")
+    by_modality = len(getattr(source, "backbones", ())) == len(source.modalities)
+    moved = ("encoder.projections.", "gates.", *(["backbones."] if by_modality else []))
     shared = {k: v for k, v in source.state_dict().items() if not k.startswith(moved)}
     target.load_state_dict(shared, strict=False)
     for node_type, widths in WIDTHS.items():
@@ -349,7 +353,7 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
             projection = source.encoder.projections[node_type][modality]
             target.encoder.projections[node_type][modality].load_state_dict(projection.state_dict())
     for i, modality in enumerate(source.modalities):
-        if hasattr(source, "backbones"):
+        if by_modality:
             backbone = target.backbones[target.modalities.index(modality)]
             backbone.load_state_dict(source.backbones[i].state_dict())
         if hasattr(source, "gates"):

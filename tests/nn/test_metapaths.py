@@ -15,12 +15,12 @@ from skmmg.nn._metapaths import (
     check_metapaths,
     compose,
     count_matrix,
-    mean_matrix,
     metapath_edges,
     paths_into,
     row_normalized,
     without_diagonal,
 )
+from skmmg.nn._relations import mean_adjacency
 
 STARS, REV_STARS = ("movie", "stars", "actor"), ("actor", "rev_stars", "movie")
 MADE, REV_MADE = ("movie", "made_by", "actor"), ("actor", "rev_made_by", "movie")
@@ -231,7 +231,7 @@ def test_a_mean_matrix_averages_over_the_in_edges(edge_type: Any) -> None:
     counts = dense_counts(graph, edge_type)
     x = torch.randn(counts.shape[1], 3, dtype=torch.float64)
 
-    found = mean_matrix(graph, edge_type, torch.float64) @ x
+    found = mean_adjacency(graph, edge_type, torch.float64) @ x
 
     assert_allclose(found, counts / np.maximum(counts.sum(1, keepdims=True), 1) @ x.numpy())
 
@@ -251,7 +251,7 @@ def test_means_compose_without_their_diagonal(block: int, monkeypatch: pytest.Mo
 
 def test_rows_of_a_sparse_matrix_are_taken_with_their_gradient() -> None:
     graph = make_graph()
-    matrix = mean_matrix(graph, REV_STARS, torch.float64)
+    matrix = mean_adjacency(graph, REV_STARS, torch.float64)
     ids = torch.tensor([6, 2, 2, 0])
     x = torch.randn(N_ACTORS, 3, dtype=torch.float64, requires_grad=True)
 
