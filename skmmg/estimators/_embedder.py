@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from skmmg._sklearn import StrOptions, fit_context
+from skmmg.estimators._focus import Focus
+from skmmg.estimators._labels import KnownLabels
 from skmmg.estimators._pretraining import PretrainingMixin
 from skmmg.models import ModelSpec, get_model
 from skmmg.training import Infomax, InfomaxLoss
@@ -207,6 +210,13 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Pretrainin
             callback_data=(X, None),
             wrap=Infomax,
         )
+
+    def _shown_labels(self, focus: Focus, y: np.ndarray) -> KnownLabels:
+        """No classes where none are learnt from: those of infomax are made up."""
+        shown = super()._shown_labels(focus, y)
+        if self.objective_ == "infomax" and not get_model(self.model).self_supervised:
+            return replace(shown, ids=shown.ids[:0], codes=shown.codes[:0])
+        return shown
 
     def transform(self, X: Any) -> np.ndarray:
         """Embed nodes or rows.

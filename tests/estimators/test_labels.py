@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skmmg import MultiModalGraphClassifier
+from skmmg import MultiModalGraphClassifier, NodeEmbedder
 from skmmg.datasets import make_multimodal_graph
 from skmmg.models import SeHGNN
 from skmmg.models.sehgnn import SeHGNNModule
@@ -135,3 +135,13 @@ def test_labels_of_neighbours_help_where_features_say_nothing() -> None:
         scores[hops] = clf.fit(V[train], y[train]).score(V[120:], y[120:])
 
     assert scores[2] > scores[0] + 0.2
+
+
+def test_an_embedding_without_labels_is_shown_none(seen: Seen) -> None:
+    embedder = NodeEmbedder("sehgnn", objective="infomax", max_epochs=2, random_state=0)
+
+    embedder.fit_transform(X[TRAIN])
+
+    assert len(seen) > 2
+    for _, labels in seen:
+        assert (labels == -1).all()
