@@ -82,8 +82,8 @@ class SeHGNN(ModelSpec):
     network per modality, among whose channels are those of the labels, averaged and embedded once
     for all of them. For rows (a 2-D X) the relations of neighbours are the metapaths. Labels are
     shown on the network that the model was fitted on, and on rows those of the fitted ones; on
-    another network the label channels are 0. A new row that equals a fitted one is linked from it and
-    sees its label: a score on the fitted rows is no measure.
+    another network the label channels are 0. A new row that equals a fitted one is linked from it
+    and sees its label: a score on the fitted rows is no measure.
 
     A node that lacks a modality: with ``missing="mean_neighbors"`` a mean is over the nodes that
     have it, and 0 if none does; "zero" averages zeros in; "copy" takes the node's first modality,
