@@ -50,7 +50,7 @@ def _products(
 ) -> Tensor:
     if len(slices) == 1 and h.is_contiguous():
         flat = product(h.flatten(0, 1), weights[0], biases[0])
-        return flat.view(*h.shape[:2], -1)
+        return flat.view(*h.shape[:2], weights[0].shape[0])
     out = h.new_empty(*h.shape[:2], weights[0].shape[0])
     for part, weight, bias in zip(slices, weights, biases, strict=True):
         for x, y in zip(h[:, part], out[:, part], strict=True):
