@@ -82,5 +82,5 @@ def _mfeat(seed: int) -> DataSet:
 
 
 def _wikipedia(data: Any, seed: int) -> DataSet:
-    split = stratified(data.target, seed, data.train_idx)
+    split = stratified(data.target, seed, data.train)
     return DataSet(data.data, data.target, split, {"modalities": data.columns})

@@ -42,6 +42,10 @@ from skmmg.models import HGNNIMA, HGT, MLP
 
 N_COMPONENTS = 256
 
+NOTE = (
+    "Means ± standard deviations (n - 1) over seeds. Seconds of a fit are those of the clock, on a "
+    "machine that had other work as well; `bench_speed.py` measures speed."
+)
 HEAD = (
     "| model | seeds | micro-F1 | macro-F1 | validation macro-F1 | epochs | seconds "
     "| macro-F1 minus that of HGT early; late, same stopping (p: paired by seed, Welch) |"
@@ -238,7 +242,7 @@ def main() -> None:
     print(report)
     if not args.quick:
         foot = "; ".join(f"{key} {value}" for key, value in environment().items())
-        text = f"# IMDB: keywords, overview, poster\n\n{report}\n{foot}\n"
+        text = f"# IMDB: keywords, overview, poster\n\n{NOTE}\n\n{report}\n{foot}\n"
         (RESULTS / "imdb.md").write_text(text, encoding="utf-8")
 
 

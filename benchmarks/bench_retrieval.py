@@ -142,7 +142,8 @@ def main() -> None:
     parser.add_argument("--only", choices=["wikipedia", "imdb"], help="one of the data sets")
     args = parser.parse_args()
     if args.data is None:
-        parser.error("--data has to name the folder that holds wikipedia/ and imdb/")
+        print("bench_retrieval.py: nothing done, it needs the data: --data FOLDER")
+        return
     sets = {"wikipedia": (run_wikipedia, WIKIPEDIA), "imdb": (run_imdb, IMDB)}
     for name, (function, methods) in sets.items():
         folder = next(
