@@ -10,7 +10,7 @@ network seen from fewer nodes.
 # %%
 # A network
 # ---------
-# 150 items, each with a text and an image, and each linked to three attributes that look like its
+# 100 items, each with a text and an image, and each linked to three attributes that look like its
 # class. Only one of the two modalities tells the class of an item, and it is not the same one for
 # all items. No classifier can be right more often than ``bayes_accuracy``.
 
@@ -18,7 +18,7 @@ from skmmg import MultiModalGraphClassifier
 from skmmg.datasets import make_multimodal_graph
 
 planted = make_multimodal_graph(
-    150, modalities=["text", "image"], informative="per_node", signal=3.0, random_state=0
+    100, modalities=["text", "image"], informative="per_node", signal=3.0, random_state=0
 )
 X, y = planted.graph.nodes("item"), planted.target
 print(X)
@@ -34,7 +34,7 @@ print(f"upper bound of the accuracy: {planted.bayes_accuracy:.2f}")
 from sklearn.model_selection import StratifiedKFold, cross_validate
 
 clf = MultiModalGraphClassifier(
-    "hgnn_ima", lr=0.01, max_epochs=20, early_stopping=False, random_state=0
+    "hgnn_ima", lr=0.02, max_epochs=10, early_stopping=False, random_state=0
 ).set_params(model__hidden_channels=16, model__heads=2)
 folds = StratifiedKFold(3, shuffle=True, random_state=0)
 scores = cross_validate(clf, X, y, cv=folds, scoring=["f1_micro", "f1_macro"])
@@ -83,7 +83,7 @@ space = {
     "lr": FloatDistribution(1e-3, 3e-2, log=True),
 }
 search = OptunaSearchCV(
-    clf, space, cv=folds, n_trials=4, scoring="f1_macro", random_state=0, verbose=0
+    clf, space, cv=folds, n_trials=3, scoring="f1_macro", random_state=0, verbose=0
 ).fit(X, y)
 print(f"{search.best_score_:.3f}")
 search.best_params_

@@ -367,7 +367,7 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
 
         Returns
         -------
-        csr_array of shape (n_queries, n_items_)
+        csr_array of shape (n_queries, n_items)
             `n_neighbors` stored values in each row.
         """
         if mode not in ("connectivity", "distance"):
