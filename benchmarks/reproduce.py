@@ -133,7 +133,7 @@ def make_tasks(args: Any, names: list[str]) -> Iterator[Task]:
 
 def score_tasks(args: Any, data: str, seed: int) -> Iterator[tuple[Row, Task]]:
     """Every model with every kind of settings."""
-    settings = ["default", "published"] + ([f"tuned {args.tune}"] if args.tune else [])
+    settings = args.settings + ([f"tuned {args.tune}"] if args.tune else [])
     for row in rows(args.models):
         for how in settings:
             yield row, {"settings": how}
@@ -253,6 +253,9 @@ def main() -> None:
     parser.add_argument("--experiments", nargs="*", choices=TASKS, help="all by default")
     parser.add_argument("--models", nargs="*", help="names of models; all by default")
     parser.add_argument("--sets", nargs="*", help="names of data sets; all by default")
+    parser.add_argument(
+        "--settings", nargs="*", choices=("default", "published"), default=["default", "published"]
+    )
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--tune", type=int, default=0, metavar="N", help="trials per model")
     parser.add_argument("--report", action="store_true", help="only write the report anew")
