@@ -74,6 +74,12 @@ def compare(values: Sequence[float], others: Sequence[float], digits: int = 3) -
     return f"{difference:+.{digits}f} (p = {p:.2g})"
 
 
+def compare_both(values: Sequence[float], others: Sequence[float], digits: int = 3) -> str:
+    """As `compare`, with p of Welch's t-test, which takes the seeds of the two for unrelated."""
+    welch = float(stats.ttest_ind(values, others, equal_var=False).pvalue)
+    return f"{compare(values, others, digits)[:-1]}; Welch {welch:.2g})"
+
+
 def summary_table(
     records: Iterable[Record],
     rows: str | list[str],
@@ -104,6 +110,26 @@ def to_markdown(table: pd.DataFrame) -> str:
     lines = [list(map(str, table.columns)), ["---"] * table.shape[1]]
     lines += [["" if v is None or v != v else str(v) for v in row] for row in table.values.tolist()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def read_log(file: Path) -> list[Record]:
+    """Runs of earlier calls, a line each."""
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def run_logged(
+    runs: Iterable[Record], n_runs: int, log: list[Record], file: Path | None
+) -> list[Record]:
+    """Add runs to the log as they finish, and to its file, so that nothing is lost."""
+    for record in tqdm(runs, total=n_runs, unit="run"):
+        log.append(record)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record) + "\n")
+    return log
 
 
 def environment() -> dict[str, str]:
@@ -142,24 +168,41 @@ def write_results(
     `tables` maps a heading to a table; `notes` are paragraphs below the title; `settings` are kept
     in the JSON file. The `.md` file ends with machine and versions.
     """
-    parts = [f"# {title}", *notes]
-    for heading, table in tables.items():
-        parts += [f"## {heading}", to_markdown(table)]
-    text = "\n\n".join(parts)
-    machine = environment()
-    foot = "; ".join(f"{key} {value}" for key, value in machine.items())
+    target = write_tables(name, title, tables, notes=notes, folder=folder)
     content = {
         "title": title,
-        "environment": machine,
+        "environment": environment(),
         "settings": dict(settings or {}),
         "records": list(records),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{name}.md"
-    target.write_text(f"{text}\n\n{foot}\n", encoding="utf-8")
     numbers = json.dumps(content, indent=1, default=_to_plain)
     target.with_suffix(".json").write_text(numbers + "\n", encoding="utf-8")
-    print(f"{text}\n\n{foot}\n\nwritten to {target}, {target.with_suffix('.json').name}")
+    return target
+
+
+def write_tables(
+    name: str,
+    title: str,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    notes: Sequence[str] = (),
+    folder: Path = RESULTS,
+) -> Path:
+    """Print the tables and write them to ``<name>.md``, which ends with machine and versions."""
+    parts = [f"# {title}", *notes]
+    for heading, table in tables.items():
+        parts += [f"## {heading}", to_markdown(table)]
+    return write_text(name, parts, folder)
+
+
+def write_text(name: str, parts: Sequence[str], folder: Path = RESULTS) -> Path:
+    """Print paragraphs and write them to ``<name>.md``, with machine and versions at the end."""
+    foot = "; ".join(f"{key} {value}" for key, value in environment().items())
+    text = "\n\n".join([*parts, foot])
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{name}.md"
+    target.write_text(f"{text}\n", encoding="utf-8")
+    print(f"{text}\n\nwritten to {target}")
     return target
 
 

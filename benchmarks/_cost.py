@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import resource
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import torch
 from _common import Record
+from _memory import in_fresh_process, measure_peak
 from _zoo import Row
 from bench_epoch import make_imdb_sized
 
@@ -39,8 +37,7 @@ SIZES = {
 
 def measure_cost(row: Row, size: str) -> Record:
     """Measured in a process of its own, so that peak memory is the model's."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_measure, row, size).result()
+    return in_fresh_process(_measure, row, size)
 
 
 def _measure(row: Row, size: str) -> dict[str, Any]:
@@ -49,14 +46,13 @@ def _measure(row: Row, size: str) -> dict[str, Any]:
     graph, y = make()
     X = graph.nodes(node_type)
     labelled = np.random.default_rng(0).choice(len(y), len(y) // 5, replace=False)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     clf = row.classifier("default", 0, max_epochs=N_EPOCHS, early_stopping=False)
-    clf.fit(X[labelled], y[labelled])
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with measure_peak() as peak:
+        clf.fit(X[labelled], y[labelled])
     durations = [epoch["dur"] for epoch in clf.history_]
     return {
         "n_parameters": sum(w.size for w in clf.weights_.values()),
         "seconds_per_epoch": float(np.median(durations[1:])),
         "first_epoch": durations[0],
-        "peak_mb": (after - before) / 1024,
+        "peak_mb": peak.mb,
     }

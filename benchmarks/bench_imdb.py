@@ -14,10 +14,8 @@ on where it was stopped.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import joblib
@@ -25,8 +23,16 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
-from _common import RESULTS, environment, make_parser, summarise
-from scipy import stats
+from _common import (
+    RESULTS,
+    compare_both,
+    make_parser,
+    read_log,
+    results_folder,
+    run_logged,
+    summarise,
+    write_tables,
+)
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
@@ -34,7 +40,6 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tqdm import tqdm
 
 from skmmg import ModalityTransformer, MultiModalGraphClassifier
 from skmmg.datasets import load_imdb
@@ -43,14 +48,11 @@ from skmmg.models import HGNNIMA, HGT, MLP
 N_COMPONENTS = 256
 
 NOTE = (
-    "Means ± standard deviations (n - 1) over seeds. Seconds of a fit are those of the clock, on a "
-    "machine that had other work as well; `bench_speed.py` measures speed."
+    "Means ± standard deviations (n - 1) over seeds. The last columns are the mean macro-F1 minus "
+    "that of HGT with the same stopping, and p of the t-test paired by seed and of Welch's. "
+    "Seconds of a fit are those of the clock, on a machine that had other work as well; "
+    "`bench_speed.py` measures speed."
 )
-HEAD = (
-    "| model | seeds | micro-F1 | macro-F1 | validation macro-F1 | epochs | seconds "
-    "| macro-F1 minus that of HGT early; late, same stopping (p: paired by seed, Welch) |"
-)
-
 classifier = MultiModalGraphClassifier
 # How the paper, and the code that circulates for it, train; both copy what a node lacks.
 COPY = {"missing": "copy"}
@@ -176,41 +178,33 @@ def run(task: tuple[str, int, Split, str], imdb: Any, X: Any, quick: bool) -> di
     return {"split": split_name, "seed": seed, "model": name, "seconds": seconds} | scores
 
 
-def tabulate(log: pd.DataFrame) -> str:
-    """Mean and standard deviation by split and model, with the t-tests against HGT."""
+def tabulate(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation of every model on one split, with the t-tests against HGT."""
     lines = []
-    for split, rows in log.groupby("split", sort=False):
-        lines += [f"## Split: {split}", "", HEAD, "|---|---|---|---|---|---|---|---|"]
-        for name in [*REGRESSIONS, *NETWORKS]:
-            mine = rows[rows.model == name].sort_values("seed")
-            if len(mine):
-                lines.append(table_row(name, mine, rows))
-        lines.append("")
-    return "\n".join(lines)
+    for name in [*REGRESSIONS, *NETWORKS]:
+        mine = rows[rows.model == name].sort_values("seed")
+        if len(mine):
+            lines.append(table_row(name, mine, rows))
+    return pd.DataFrame(lines)
 
 
-def table_row(name: str, mine: pd.DataFrame, rows: pd.DataFrame) -> str:
+def table_row(name: str, mine: pd.DataFrame, rows: pd.DataFrame) -> dict[str, Any]:
     """One row of the table."""
-    cells = [name, str(len(mine))]
-    for column in ("micro", "macro", "val_macro"):
-        cells.append(summarise(mine[column], digits=4))
+    line: dict[str, Any] = {"model": name, "seeds": len(mine)}
+    columns = {"micro": "micro-F1", "macro": "macro-F1", "val_macro": "validation macro-F1"}
+    for column, label in columns.items():
+        line[label] = summarise(mine[column], digits=4)
     epochs = mine["epochs"].mean() if "epochs" in mine else np.nan
-    cells += ["" if np.isnan(epochs) else f"{epochs:.0f}", f"{mine['seconds'].mean():.0f}"]
-    cells.append("; ".join(t_tests(name, mine, rows)))
-    return "| " + " | ".join(cells) + " |"
-
-
-def t_tests(name: str, mine: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
-    """p-values of the paired and of Welch's t-test against both forms of HGT."""
-    if not name.startswith("HGNN-IMA"):
-        return
+    line["epochs"] = "" if np.isnan(epochs) else f"{epochs:.0f}"
+    line["seconds"] = f"{mine['seconds'].mean():.0f}"
     rule = ", best accuracy" if name.endswith("best accuracy") else ""
     for fusion in ("early", "late"):
         other = rows[rows.model == f"HGT, {fusion} fusion{rule}"].sort_values("seed")
-        if len(other) == len(mine) > 1:
-            paired = stats.ttest_rel(mine.macro, other.macro).pvalue
-            welch = stats.ttest_ind(mine.macro, other.macro, equal_var=False).pvalue
-            yield f"{mine.macro.mean() - other.macro.mean():+.4f} ({paired:.3f}, {welch:.3f})"
+        comparable = name.startswith("HGNN-IMA") and len(other) == len(mine) > 1
+        line[f"minus HGT {fusion}"] = (
+            compare_both(mine.macro.tolist(), other.macro.tolist(), 4) if comparable else ""
+        )
+    return line
 
 
 def main() -> None:
@@ -233,25 +227,11 @@ def main() -> None:
     runs = joblib.Parallel(args.jobs, return_as="generator")(
         joblib.delayed(run)(task, imdb, X, args.quick) for task in tasks
     )
-    for row in tqdm(runs, total=len(tasks), desc="runs"):
-        log.append(row)
-        if not args.quick:
-            with log_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-    report = tabulate(pd.DataFrame(log))
-    print(report)
-    if not args.quick:
-        foot = "; ".join(f"{key} {value}" for key, value in environment().items())
-        text = f"# IMDB: keywords, overview, poster\n\n{NOTE}\n\n{report}\n{foot}\n"
-        (RESULTS / "imdb.md").write_text(text, encoding="utf-8")
-
-
-def read_log(file: Path) -> list[dict[str, Any]]:
-    """Runs of an earlier call."""
-    file.parent.mkdir(exist_ok=True)
-    if not file.exists():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    log = run_logged(runs, len(tasks), log, None if args.quick else log_file)
+    by_split = pd.DataFrame(log).groupby("split", sort=False)
+    tables = {f"Split: {split}": tabulate(rows) for split, rows in by_split}
+    title = "IMDB: keywords, overview, poster"
+    write_tables("imdb", title, tables, notes=[NOTE], folder=results_folder(args.quick))
 
 
 if __name__ == "__main__":

@@ -18,18 +18,16 @@ at the end, or with `--report` alone. Experiments:
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import torch
-from _common import SEEDS, Record, make_parser, results_folder
+from _common import SEEDS, Record, make_parser, read_log, results_folder, run_logged
 from _cost import SIZES, measure_cost
 from _data_sets import DataSet, Maker, make_data_sets
 from _pictures import attention_and_agreement, embedding_map
@@ -37,7 +35,6 @@ from _report import write_report
 from _zoo import Row, fit, rows, tune
 from sklearn.metrics import f1_score, log_loss
 from sklearn.model_selection import StratifiedKFold
-from tqdm import tqdm
 
 SECOND_PAPER = ("gcn", "gat", "sage", "strucgcn", "mamsa", "mm_gcn")
 LEARNING_RATES = (1e-2, 1e-3, 1e-4, 1e-5)
@@ -240,13 +237,6 @@ def identity(record: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(plain.get(name)) for name in KEY)
 
 
-def read_log(file: Path) -> list[Record]:
-    """Runs of earlier calls."""
-    if not file.exists():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-
 def main() -> None:
     """Run what is not in the log yet; write the report."""
     parser = make_parser(__doc__.splitlines()[0])
@@ -276,11 +266,7 @@ def main() -> None:
             joblib.Parallel(args.jobs, return_as="generator_unordered")(jobs),
             (run(t, None, args.quick) for t in timed),
         )
-        with log_file.open("a", encoding="utf-8") as file:
-            for record in tqdm(runs, total=len(tasks), unit="run"):
-                log.append(record)
-                file.write(json.dumps(record) + "\n")
-                file.flush()
+        log = run_logged(runs, len(tasks), log, log_file)
     write_report(log, folder)
 
 
