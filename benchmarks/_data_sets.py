@@ -13,7 +13,13 @@ from bench_imdb import make_splits, reduce_features
 from bench_planted import SETTINGS
 from sklearn.model_selection import train_test_split
 
-from skmmg.datasets import load_imdb, load_mfeat, load_wikipedia, make_multimodal_graph
+from skmmg.datasets import (
+    load_folder,
+    load_imdb,
+    load_mfeat,
+    load_wikipedia,
+    make_multimodal_graph,
+)
 
 PLANTED = {
     "planted, differs by node": "one modality tells, another for each node",
@@ -46,8 +52,13 @@ def stratified(y: np.ndarray, seed: int, among: np.ndarray | None = None) -> Spl
     return train, val, test
 
 
-def make_data_sets(imdb: str | None, wikipedia: str | None, n_seeds: int) -> dict[str, Maker]:
-    """By name what gives a data set for a seed; those that need a folder, if there is one."""
+def make_data_sets(
+    imdb: str | None, wikipedia: str | None, folders: list[str], n_seeds: int
+) -> dict[str, Maker]:
+    """By name what gives a data set for a seed; those that need a folder, if there is one.
+
+    A network of `folders`, as `load_folder` reads them, is called by the folder's name.
+    """
     makers: dict[str, Maker] = {}
     if imdb is not None:
         makers |= _imdb(imdb, n_seeds)
@@ -55,7 +66,7 @@ def make_data_sets(imdb: str | None, wikipedia: str | None, n_seeds: int) -> dic
     makers["mfeat"] = _mfeat
     if wikipedia is not None:
         makers["wikipedia"] = partial(_wikipedia, load_wikipedia(Path(wikipedia)))
-    return makers
+    return makers | {Path(name).resolve().name: partial(_network, name) for name in folders}
 
 
 def _imdb(folder: str, n_seeds: int) -> dict[str, Maker]:
@@ -73,6 +84,16 @@ def _planted(setting: str, seed: int) -> DataSet:
     planted = make_multimodal_graph(1000, random_state=seed, **SETTINGS[setting])
     y = planted.target
     return DataSet(planted.graph.nodes(planted.node_type), y, stratified(y, seed))
+
+
+def _network(folder: str, seed: int) -> DataSet:
+    """The split that the folder holds, or else 20/10/70."""
+    data = load_folder(folder)
+    given = "train_idx" in data
+    split = (data.train_idx, data.val_idx, data.test_idx) if given else None
+    return DataSet(
+        data.graph.nodes(data.node_type), data.target, split or stratified(data.target, seed)
+    )
 
 
 def _mfeat(seed: int) -> DataSet:

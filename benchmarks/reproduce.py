@@ -1,7 +1,8 @@
 """The tables and figures of both papers, with every model of the package, out of one command.
 
-    python benchmarks/reproduce.py [--data FOLDER] [--wikipedia FOLDER] [--experiments ...]
-                                   [--models ...] [--sets ...] [--seeds 5] [--tune N] [--jobs 2]
+    python benchmarks/reproduce.py [--data FOLDER] [--wikipedia FOLDER] [--folders FOLDER ...]
+                                   [--experiments ...] [--models ...] [--sets ...] [--seeds 5]
+                                   [--tune N] [--jobs 2]
 
 Every finished run is a line of results/reproduce.jsonl, so that the program goes on where it was
 stopped and nothing is lost; results/reproduce.md and the figures are written anew from all lines
@@ -241,6 +242,9 @@ def main() -> None:
     """Run what is not in the log yet; write the report."""
     parser = make_parser(__doc__.splitlines()[0])
     parser.add_argument("--wikipedia", metavar="FOLDER", help="folder as load_wikipedia takes it")
+    parser.add_argument(
+        "--folders", metavar="FOLDER", nargs="*", default=[], help="networks as load_folder takes"
+    )
     parser.add_argument("--experiments", nargs="*", choices=TASKS, help="all by default")
     parser.add_argument("--models", nargs="*", help="names of models; all by default")
     parser.add_argument("--sets", nargs="*", help="names of data sets; all by default")
@@ -255,7 +259,7 @@ def main() -> None:
     log_file = folder / "reproduce.jsonl"
     log = read_log(log_file)
     if not args.report:
-        makers = make_data_sets(args.data, args.wikipedia, args.seeds)
+        makers = make_data_sets(args.data, args.wikipedia, args.folders, args.seeds)
         names = [name for name in makers if not args.sets or name in args.sets]
         done = {identity(record) for record in log if "error" not in record}
         tasks = [t for t in make_tasks(args, names) if identity(t) not in done]

@@ -1,0 +1,179 @@
+"""Any network, from a folder of plain arrays."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+from sklearn.utils import Bunch
+
+from skmmg.graph import MultiModalGraph
+
+_SUFFIXES = (".npy", ".npz")
+_PARTS = ("train_idx", "val_idx", "test_idx")
+
+
+def load_folder(folder: str | PathLike[str]) -> Bunch:
+    """Load a network of your own, or one that others published, from a folder of arrays.
+
+    ============================================ ===================================================
+    file                                         what
+    ============================================ ===================================================
+    nodes/<node type>/<modality>.npy or .npz     a row per node: an array as ``numpy.save`` writes
+                                                 it, or a sparse matrix as ``scipy.sparse.save_npz``
+                                                 does; a row of NaN is a missing one
+    edges/<source>/<relation>/<destination>.npy  ids of shape (2, n_edges), or with .npz a sparse
+                                                 matrix of shape (n_sources, n_destinations)
+    labels/<node type>.npy                       the class of every node of the type to classify;
+                                                 optional
+    split.npz                                    train_idx, val_idx and test_idx, ids of that type,
+                                                 as ``numpy.savez`` writes them; optional
+    ============================================ ===================================================
+
+    A node type without features stands in the edges only; it has as many nodes as it has labels, or
+    else as its highest id tells. Dense features are mapped into memory, not read.
+
+    Parameters
+    ----------
+    folder : str or path
+
+    Returns
+    -------
+    Bunch
+        graph : MultiModalGraph
+            With the reverse relations that the folder does not hold.
+        node_type : str or None
+            The type that has labels, so that ``graph.nodes(node_type)`` is what an estimator takes.
+        target : ndarray of shape (n_nodes,) or None
+            The labels.
+        train_idx, val_idx, test_idx : ndarray of int64
+            The split, if there is one.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no features.
+    ValueError
+        If a file is of another kind, or the files do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> from tempfile import mkdtemp
+    >>> from skmmg.datasets import load_folder
+    >>> folder = Path(mkdtemp())
+    >>> for part in ("nodes/movie", "edges/movie/stars", "labels"):
+    ...     (folder / part).mkdir(parents=True)
+    >>> np.save(folder / "nodes/movie/poster.npy", np.ones((3, 8)))
+    >>> np.save(folder / "edges/movie/stars/actor.npy", [[0, 1, 2], [1, 0, 1]])
+    >>> np.save(folder / "labels/movie.npy", [0, 1, 0])
+    >>> load_folder(folder).graph
+    MultiModalGraph(
+      movie: 3 nodes, poster (8)
+      actor: 2 nodes
+      movie -stars-> actor: 3 edges
+      actor -rev_stars-> movie: 3 edges
+    )
+    """
+    folder = Path(folder)
+    features = _arrays(folder / "nodes", depth=2)
+    if not features:
+        raise FileNotFoundError(
+            f"The folder must hold nodes/<node type>/<modality>.npy or .npz, but {folder} does not."
+        )
+    edges = {names: _read_edges(f) for names, f in _arrays(folder / "edges", depth=3).items()}
+    labels = {names[0]: _read(file) for names, file in _arrays(folder / "labels", depth=1).items()}
+    if len(labels) > 1:
+        raise ValueError(
+            f"labels must hold one file, of the node type to classify, got {sorted(labels)}. Move "
+            "the others away."
+        )
+    nodes: dict[str, Any] = {}
+    for (node_type, modality), file in features.items():
+        nodes.setdefault(node_type, {})[modality] = _read(file, mmap_mode="r")
+    ends = dict.fromkeys(name for names in edges for name in (names[0], names[2]))
+    nodes |= {name: _count(name, edges, labels) for name in ends if name not in nodes}
+    graph = MultiModalGraph(nodes, edges)
+    labelled = next(iter(labels), None)
+    target = None if labelled is None else labels[labelled]
+    if target is not None and graph.n_nodes.get(str(labelled)) != len(target):
+        raise ValueError(
+            f"labels/{labelled}.npy must hold one label per {labelled!r}, got {len(target)} labels "
+            f"for {dict(graph.n_nodes)} nodes."
+        )
+    return Bunch(graph=graph, node_type=labelled, target=target, **_read_split(folder, target))
+
+
+def _arrays(folder: Path, depth: int) -> dict[tuple[str, ...], Path]:
+    """The files so deep in a folder, by the names of their folders and their own."""
+    found: dict[tuple[str, ...], Path] = {}
+    for file in sorted(folder.glob("/".join("*" * depth))):
+        if file.suffix not in _SUFFIXES:
+            raise ValueError(f"Files must end in {' or '.join(_SUFFIXES)}, got {file}.")
+        names = (*file.relative_to(folder).parts[:-1], file.stem)
+        if names in found:
+            raise ValueError(f"{file} and {found[names].name} are one matrix; remove one of them.")
+        found[names] = file
+    return found
+
+
+def _read(file: Path, mmap_mode: Any = None) -> Any:
+    """An array, or a sparse matrix."""
+    try:
+        if file.suffix == ".npy":
+            return np.load(file, mmap_mode=mmap_mode)
+        return sparse.load_npz(file)
+    except (ValueError, OSError, KeyError) as error:
+        writer = "numpy.save" if file.suffix == ".npy" else "scipy.sparse.save_npz"
+        raise ValueError(
+            f"{file} must be of the form that {writer} writes, without Python objects: {error}"
+        ) from error
+
+
+def _read_edges(file: Path) -> Any:
+    """Ids, or a sparse matrix."""
+    edges = _read(file)
+    if file.suffix == ".npy" and (edges.ndim != 2 or len(edges) != 2):
+        raise ValueError(f"{file} must hold ids of shape (2, n_edges), got {edges.shape}.")
+    return edges
+
+
+def _count(
+    node_type: str, edges: dict[tuple[str, ...], Any], labels: dict[str, npt.NDArray[Any]]
+) -> int:
+    """How many nodes a type without features has."""
+    if node_type in labels:
+        return len(labels[node_type])
+    sizes = [0]
+    for (source, _, target), links in edges.items():
+        for end, name in enumerate((source, target)):
+            if name == node_type:
+                dense = not sparse.issparse(links)
+                sizes.append(int(links[end].max(initial=-1)) + 1 if dense else links.shape[end])
+    return max(sizes)
+
+
+def _read_split(folder: Path, target: npt.NDArray[Any] | None) -> dict[str, npt.NDArray[np.int64]]:
+    """The parts of split.npz, if there is one."""
+    file = folder / "split.npz"
+    if not file.is_file():
+        return {}
+    with np.load(file) as split:
+        if any(part not in split for part in _PARTS) or target is None:
+            raise ValueError(
+                f"split.npz must hold {', '.join(_PARTS)}, ids of the nodes in labels, got "
+                f"{list(split)} and {'no labels' if target is None else 'labels'}."
+            )
+        parts = {part: split[part].astype(np.int64) for part in _PARTS}
+    for part, ids in parts.items():
+        if ids.size and not 0 <= ids.min() <= ids.max() < len(target):
+            raise ValueError(
+                f"{part} of split.npz must hold ids from 0 to {len(target) - 1}, got {ids.min()} "
+                f"to {ids.max()}."
+            )
+    return parts

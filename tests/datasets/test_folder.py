@@ -1,0 +1,142 @@
+"""A network from a folder: the files are read as they are, and wrong ones are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from scipy import sparse
+
+from skmmg import MultiModalGraphClassifier
+from skmmg.datasets import load_folder, make_multimodal_graph
+
+Array = np.ndarray[Any, Any]
+
+
+def save(file: Path, array: Any) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if sparse.issparse(array):
+        sparse.save_npz(file, array)
+    else:
+        np.save(file, array)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four movies with two modalities and labels, three actors without features."""
+    poster = np.arange(8.0).reshape(4, 2)
+    poster[1] = np.nan
+    save(tmp_path / "nodes/movie/poster.npy", poster)
+    save(tmp_path / "nodes/movie/words.npz", sparse.csr_array(np.eye(4, 6)))
+    save(tmp_path / "edges/movie/stars/actor.npy", np.array([[0, 1, 3], [2, 0, 1]]))
+    save(tmp_path / "labels/movie.npy", np.array(["a", "b", "a", "b"]))
+    np.savez(tmp_path / "split.npz", train_idx=[0, 1], val_idx=[2], test_idx=[3])
+    return tmp_path
+
+
+def test_all_of_a_folder_is_read(folder: Path) -> None:
+    data = load_folder(folder)
+
+    graph = data.graph
+    assert dict(graph.n_nodes) == {"movie": 4, "actor": 3}
+    assert_array_equal(graph.present("movie", "poster"), [True, False, True, True])
+    assert sparse.issparse(graph.x["movie"]["words"])
+    assert isinstance(graph.x["movie"]["poster"].base, np.memmap)
+    assert_array_equal(graph.edge_index["actor", "rev_stars", "movie"], [[2, 0, 1], [0, 1, 3]])
+    assert data.node_type == "movie"
+    assert_array_equal(data.target, ["a", "b", "a", "b"])
+    for part, ids in (("train_idx", [0, 1]), ("val_idx", [2]), ("test_idx", [3])):
+        assert_array_equal(data[part], ids)
+
+
+def test_edges_may_be_a_sparse_matrix_that_tells_the_number_of_nodes(folder: Path) -> None:
+    (folder / "edges/movie/stars/actor.npy").unlink()
+    save(folder / "edges/movie/stars/actor.npz", sparse.csr_array(([1.0], ([0], [1])), (4, 9)))
+
+    assert load_folder(folder).graph.n_nodes["actor"] == 9
+
+
+def test_a_type_to_classify_needs_no_features_of_its_own(folder: Path) -> None:
+    (folder / "labels/movie.npy").rename(folder / "labels/studio.npy")
+    save(folder / "edges/movie/made_by/studio.npy", np.array([[0], [1]]))
+
+    data = load_folder(folder)
+
+    assert data.node_type == "studio"
+    assert data.graph.n_nodes["studio"] == 4
+
+
+def test_labels_and_split_are_optional(folder: Path) -> None:
+    (folder / "labels/movie.npy").unlink()
+    (folder / "split.npz").unlink()
+
+    data = load_folder(folder)
+
+    assert data.node_type is data.target is None
+    assert "train_idx" not in data
+
+
+def test_a_planted_network_written_and_read_is_the_same_and_can_be_fitted(tmp_path: Path) -> None:
+    planted = make_multimodal_graph(60, random_state=0)
+    for node_type, matrices in planted.graph.x.items():
+        for modality, matrix in matrices.items():
+            save(tmp_path / f"nodes/{node_type}/{modality}.npy", matrix)
+    edge_type = planted.graph.edge_types[0]
+    save(tmp_path / f"edges/{'/'.join(edge_type)}.npy", planted.graph.edge_index[edge_type])
+    save(tmp_path / "labels/item.npy", planted.target)
+
+    data = load_folder(tmp_path)
+
+    for edges, ids in planted.graph.edge_index.items():
+        assert_array_equal(data.graph.edge_index[edges], ids)
+    for node_type, matrices in planted.graph.x.items():
+        for modality, matrix in matrices.items():
+            assert_array_equal(data.graph.x[node_type][modality], matrix)
+    X = data.graph.nodes(data.node_type)
+    clf = MultiModalGraphClassifier("hgt", max_epochs=30, random_state=0).fit(X, data.target)
+    assert clf.score(X, data.target) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("file", "array", "message"),
+    [
+        ("nodes/movie/poster.npz", sparse.eye_array(4), "one matrix; remove one of them"),
+        ("nodes/movie/objects.npy", np.array([None, 1]), "numpy.save writes, without Python obj"),
+        ("edges/movie/likes/movie.npy", np.zeros((3, 2), int), r"shape \(2, n_edges\), got \(3, 2"),
+        ("labels/actor.npy", np.zeros(3), r"one file, .* got \['actor', 'movie'\]"),
+        ("labels/movie.npy", np.zeros(3), "one label per 'movie', got 3 labels"),
+    ],
+)
+def test_files_that_do_not_fit_are_an_error(
+    folder: Path, file: str, array: Any, message: str
+) -> None:
+    save(folder / file, array)
+
+    with pytest.raises(ValueError, match=message):
+        load_folder(folder)
+
+
+def test_other_files_and_no_files_are_an_error(folder: Path, tmp_path: Path) -> None:
+    (folder / "nodes/movie/notes.txt").write_text("hello")
+    with pytest.raises(ValueError, match=r"must end in \.npy or \.npz, got .*notes\.txt"):
+        load_folder(folder)
+
+    with pytest.raises(FileNotFoundError, match="must hold nodes/<node type>/<modality>"):
+        load_folder(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"train_idx": [0]}, "must hold train_idx, val_idx, test_idx"),
+        ({"train_idx": [0], "val_idx": [1], "test_idx": [4]}, "ids from 0 to 3, got 4 to 4"),
+    ],
+)
+def test_a_wrong_split_is_an_error(folder: Path, parts: dict[str, Any], message: str) -> None:
+    np.savez(folder / "split.npz", **parts)
+
+    with pytest.raises(ValueError, match=message):
+        load_folder(folder)
