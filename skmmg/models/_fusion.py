@@ -3,54 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import Backbone, Layer, Layerwise, ModelOutput
+from skmmg.models._base import Backbone, Layer, Layerwise, ModelOutput, ModelSpec
 from skmmg.nn import GraphTensors, ModalityAttention, ModalityEncoder
 from skmmg.nn._field import ReceptiveField, receptive_field
 
 EARLY_FUSION = ("concat", "mean", "sum")
 LATE_FUSION = ("attention", "mean", "concat", "logits")
 
-BackboneFactory = Callable[[int], nn.Module]
 HeadFactory = Callable[[int, int], nn.Module]
 
 
-def fuse(
-    backbone: BackboneFactory,
-    schema: Schema,
-    n_outputs: int,
-    *,
-    fusion: str,
-    missing: str,
-    channels: int,
-    input_dropout: float,
-    early_fusion: str,
-    late_fusion: str,
-    activation: str | None = "tanh",
-) -> nn.Module:
-    """Wrap a backbone in early or late fusion.
+class FusedSpec(ModelSpec):
+    """Parameters of a model whose backbone works on one state per node; `fusion` chooses.
 
-    `backbone` is called with a number of input channels, once for early fusion and once per
-    modality for late fusion. `activation` is that of the projected modalities.
+    A subclass has `hidden_channels`, `input_dropout`, `early_fusion` and `late_fusion` among its
+    parameters, and a method ``_backbone``, which is called once for early fusion and once per
+    modality for late fusion.
     """
-    encoder = ModalityEncoder(
-        schema.node_types,
-        schema.modalities,
-        channels,
-        missing=missing,
-        activation=None,
-        dropout=input_dropout,
-    )
-    if fusion == "early":
-        net = backbone(channels)
-        return EarlyFusion(encoder, net, schema, n_outputs, early_fusion, activation)
-    nets = [backbone(channels) for _ in schema.modalities]
-    return LateFusion(encoder, nets, schema, n_outputs, late_fusion, activation)
+
+    fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
+    #: activation of the projected modalities
+    input_activation: ClassVar[str | None] = "tanh"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
+        "num_layers": [Interval(Integral, 0, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "input_dropout": [Interval(Real, 0, 1, closed="left")],
+        "early_fusion": [StrOptions(set(EARLY_FUSION))],
+        "late_fusion": [StrOptions(set(LATE_FUSION))],
+    }
+
+    hidden_channels: int
+    input_dropout: float
+    early_fusion: str
+    late_fusion: str
+
+    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
+        encoder = ModalityEncoder(
+            schema.node_types,
+            schema.modalities,
+            self.hidden_channels,
+            missing=missing,
+            activation=None,
+            dropout=self.input_dropout,
+        )
+        activation = self.input_activation
+        if fusion == "early":
+            net = self._backbone(schema)
+            return EarlyFusion(encoder, net, schema, n_outputs, self.early_fusion, activation)
+        nets = [self._backbone(schema) for _ in schema.modalities]
+        return LateFusion(encoder, nets, schema, n_outputs, self.late_fusion, activation)
+
+    def _backbone(self, schema: Schema) -> nn.Module:
+        """A `Backbone` from `hidden_channels` channels."""
+        raise NotImplementedError(f"{type(self).__name__} has no _backbone.")
 
 
 class EarlyFusion(nn.Module):

@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelOutput
-from skmmg.models._fusion import merge_modalities, split_by_type
+from skmmg.models._base import ModelOutput, ModelSpec
+from skmmg.models._fusion import EARLY_FUSION, merge_modalities, split_by_type
 from skmmg.nn import GraphTensors, ModalityEncoder
 
-# makes a network from a number of input channels and the modalities that it gets
-EncoderFactory = Callable[[int, tuple[str, ...]], nn.Module]
 
+class PretrainedSpec(ModelSpec):
+    """Parameters of a model that is trained without labels, on one state per node.
 
-def fuse_encoders(
-    make: EncoderFactory,
-    schema: Schema,
-    *,
-    fusion: str,
-    missing: str,
-    channels: int,
-    input_dropout: float,
-    early_fusion: str,
-) -> nn.Module:
-    """Wrap networks that are trained without labels in early or late fusion.
-
-    One network on the merged modalities, or one per modality: nothing that is trained without
-    labels could weigh their embeddings, so they stand side by side.
+    A subclass has `hidden_channels`, `input_dropout` and `early_fusion` among its parameters, and
+    a method ``_network``, which is called once on the merged modalities, or once per modality:
+    nothing that is trained without labels could weigh the embeddings of the modalities, so they
+    stand side by side.
     """
-    encoder = ModalityEncoder(
-        schema.node_types,
-        schema.modalities,
-        channels,
-        missing=missing,
-        activation=None,
-        dropout=input_dropout,
-    )
-    groups = [schema.modalities] if fusion == "early" else [(m,) for m in schema.modalities]
-    nets = [make(channels, group) for group in groups]
-    return PretrainedEncoders(encoder, nets, groups, schema, early_fusion)
+
+    fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
+    self_supervised: ClassVar[bool] = True
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
+        "num_layers": [Interval(Integral, 1, None, closed="left")],
+        "input_dropout": [Interval(Real, 0, 1, closed="left")],
+        "early_fusion": [StrOptions(set(EARLY_FUSION))],
+    }
+
+    hidden_channels: int
+    input_dropout: float
+    early_fusion: str
+
+    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
+        encoder = ModalityEncoder(
+            schema.node_types,
+            schema.modalities,
+            self.hidden_channels,
+            missing=missing,
+            activation=None,
+            dropout=self.input_dropout,
+        )
+        groups = [schema.modalities] if fusion == "early" else [(m,) for m in schema.modalities]
+        nets = [self._network(schema, group) for group in groups]
+        return PretrainedEncoders(encoder, nets, groups, schema, self.early_fusion)
+
+    def _network(self, schema: Schema, modalities: tuple[str, ...]) -> nn.Module:
+        """A network, see `PretrainedEncoders`, on the states of some modalities."""
+        raise NotImplementedError(f"{type(self).__name__} has no _network.")
 
 
 class PretrainedEncoders(nn.Module):

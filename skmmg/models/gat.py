@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelSpec, check_heads
-from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION, fuse
+from skmmg.models._base import check_heads
+from skmmg.models._fusion import FusedSpec
 from skmmg.nn import GraphTensors
 from skmmg.nn._dropout import dropout
 from skmmg.nn._edges import EdgeStructure
@@ -23,7 +23,7 @@ from skmmg.nn._homogeneous import MERGE, merge_relations, split_by_type
 EdgeType = tuple[str, str, str]
 
 
-class GAT(ModelSpec):
+class GAT(FusedSpec):
     r"""Graph attention network on one graph of all relations.
 
     .. math::
@@ -96,22 +96,16 @@ class GAT(ModelSpec):
 
     name: ClassVar[str] = "gat"
     paper: ClassVar[str] = "Graph attention networks, ICLR 2018, arXiv:1710.10903"
-    fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
     uses_edge_weight: ClassVar[bool] = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
-        "num_layers": [Interval(Integral, 0, None, closed="left")],
+        **FusedSpec._parameter_constraints,
         "heads": [Interval(Integral, 1, None, closed="left")],
         "out_heads": [Interval(Integral, 1, None, closed="left")],
         "attention": [StrOptions(set(ATTENTION))],
         "negative_slope": [Interval(Real, 0, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
         "att_dropout": [Interval(Real, 0, 1, closed="left")],
-        "input_dropout": [Interval(Real, 0, 1, closed="left")],
         "merge": [StrOptions(set(MERGE))],
-        "early_fusion": [StrOptions(set(EARLY_FUSION))],
-        "late_fusion": [StrOptions(set(LATE_FUSION))],
     }
 
     def __init__(
@@ -142,33 +136,19 @@ class GAT(ModelSpec):
         self.early_fusion = early_fusion
         self.late_fusion = late_fusion
 
-    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
+    def _backbone(self, schema: Schema) -> nn.Module:
         check_heads(self.hidden_channels, self.heads)
-
-        def backbone(channels: int) -> nn.Module:
-            return GATBackbone(
-                channels,
-                schema.edge_types,
-                num_layers=self.num_layers,
-                heads=self.heads,
-                out_heads=self.out_heads,
-                attention=self.attention,
-                negative_slope=self.negative_slope,
-                dropout=self.dropout,
-                att_dropout=self.att_dropout,
-                merge=self.merge,
-            )
-
-        return fuse(
-            backbone,
-            schema,
-            n_outputs,
-            fusion=str(fusion),
-            missing=missing,
-            channels=self.hidden_channels,
-            input_dropout=self.input_dropout,
-            early_fusion=self.early_fusion,
-            late_fusion=self.late_fusion,
+        return GATBackbone(
+            self.hidden_channels,
+            schema.edge_types,
+            num_layers=self.num_layers,
+            heads=self.heads,
+            out_heads=self.out_heads,
+            attention=self.attention,
+            negative_slope=self.negative_slope,
+            dropout=self.dropout,
+            att_dropout=self.att_dropout,
+            merge=self.merge,
         )
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from skmmg._sklearn import Interval, StrOptions
+from skmmg._sklearn import StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelSpec
-from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION, fuse
+from skmmg.models._fusion import FusedSpec
 from skmmg.nn import GraphTensors, SparseMatrix
 from skmmg.nn._dropout import dropout
 from skmmg.nn._homogeneous import (
@@ -25,7 +23,7 @@ from skmmg.nn._homogeneous import (
 EdgeType = tuple[str, str, str]
 
 
-class GCN(ModelSpec):
+class GCN(FusedSpec):
     r"""Graph convolutional network on one graph of all relations.
 
     .. math::
@@ -85,17 +83,11 @@ class GCN(ModelSpec):
         "Semi-supervised classification with graph convolutional networks, ICLR 2017, "
         "arXiv:1609.02907"
     )
-    fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
     uses_edge_weight: ClassVar[bool] = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
-        "num_layers": [Interval(Integral, 0, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "input_dropout": [Interval(Real, 0, 1, closed="left")],
+        **FusedSpec._parameter_constraints,
         "merge": [StrOptions(set(MERGE))],
-        "early_fusion": [StrOptions(set(EARLY_FUSION))],
-        "late_fusion": [StrOptions(set(LATE_FUSION))],
     }
 
     def __init__(
@@ -120,23 +112,13 @@ class GCN(ModelSpec):
         """One more than the layers: an edge's weight depends on the edges into its source."""
         return self.num_layers + 1 if self.num_layers else 0
 
-    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
-        return fuse(
-            lambda channels: GCNBackbone(
-                channels,
-                schema.edge_types,
-                num_layers=self.num_layers,
-                dropout=self.dropout,
-                merge=self.merge,
-            ),
-            schema,
-            n_outputs,
-            fusion=str(fusion),
-            missing=missing,
-            channels=self.hidden_channels,
-            input_dropout=self.input_dropout,
-            early_fusion=self.early_fusion,
-            late_fusion=self.late_fusion,
+    def _backbone(self, schema: Schema) -> nn.Module:
+        return GCNBackbone(
+            self.hidden_channels,
+            schema.edge_types,
+            num_layers=self.num_layers,
+            dropout=self.dropout,
+            merge=self.merge,
         )
 
 

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelSpec, check_heads
-from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION, fuse
+from skmmg.models._base import check_heads
+from skmmg.models._fusion import FusedSpec
 from skmmg.nn import GraphTensors
 from skmmg.nn._dropout import dropout
 from skmmg.nn._han_conv import ACTIVATIONS, SEMANTIC_SCOPES, HANConv
 from skmmg.nn._metapaths import Metapath, check_metapaths, metapath_edges
 
 
-class HAN(ModelSpec):
+class HAN(FusedSpec):
     r"""Heterogeneous graph attention network.
 
     .. math::
@@ -104,10 +104,10 @@ class HAN(ModelSpec):
     name: ClassVar[str] = "han"
     paper: ClassVar[str] = "Heterogeneous graph attention network, WWW 2019, arXiv:1903.07293"
     fusion_modes: ClassVar[tuple[str, ...]] = ("late", "early")
+    input_activation: ClassVar[str | None] = None
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
-        "num_layers": [Interval(Integral, 0, None, closed="left")],
+        **FusedSpec._parameter_constraints,
         "heads": [Interval(Integral, 1, None, closed="left")],
         "metapaths": [StrOptions({"auto"}), list, tuple],
         "max_neighbors": [Interval(Integral, 1, None, closed="left"), None],
@@ -116,11 +116,7 @@ class HAN(ModelSpec):
         "add_self_loops": ["boolean"],
         "activation": [StrOptions(set(ACTIVATIONS))],
         "negative_slope": [Interval(Real, 0, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
         "att_dropout": [Interval(Real, 0, 1, closed="left")],
-        "input_dropout": [Interval(Real, 0, 1, closed="left")],
-        "early_fusion": [StrOptions(set(EARLY_FUSION))],
-        "late_fusion": [StrOptions(set(LATE_FUSION))],
     }
 
     def __init__(
@@ -169,22 +165,11 @@ class HAN(ModelSpec):
         steps = [len(p) if isinstance(p, list | tuple) else 1 for p in self.metapaths]
         return self.num_layers * max(steps, default=0)
 
-    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
+    def _backbone(self, schema: Schema) -> nn.Module:
         check_heads(self.hidden_channels, self.heads)
         target = str(schema.target)
         metapaths = check_metapaths(self.metapaths, schema.edge_types, target)
-        return fuse(
-            lambda channels: HANBackbone(channels, metapaths, target, self),
-            schema,
-            n_outputs,
-            fusion=str(fusion),
-            missing=missing,
-            channels=self.hidden_channels,
-            input_dropout=self.input_dropout,
-            early_fusion=self.early_fusion,
-            late_fusion=self.late_fusion,
-            activation=None,
-        )
+        return HANBackbone(self.hidden_channels, metapaths, target, self)
 
 
 class HANBackbone(nn.Module):

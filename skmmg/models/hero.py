@@ -10,11 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skmmg._sklearn import Interval, StrOptions
+from skmmg._sklearn import Interval
 from skmmg.graph import Schema
-from skmmg.models._base import ModelSpec
-from skmmg.models._fusion import EARLY_FUSION
-from skmmg.models._pretraining import fuse_encoders
+from skmmg.models._pretraining import PretrainedSpec
 from skmmg.nn import GraphTensors, SparseMatrix
 from skmmg.nn._inputs import Features
 from skmmg.nn._relations import mean_adjacency
@@ -26,7 +24,7 @@ from skmmg.nn._self_expression import (
 )
 
 
-class HERO(ModelSpec):
+class HERO(PretrainedSpec):
     r"""Self-supervised heterogeneous graph learning with homophily and heterogeneity.
 
     Homophily: every target node is rebuilt from all others, :math:`Z^{hom} = S H` with
@@ -114,17 +112,13 @@ class HERO(ModelSpec):
         "Self-supervised heterogeneous graph learning: a homophily and heterogeneity view, "
         "ICLR 2024, openreview 3FJOKjooIj"
     )
-    fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
-    self_supervised: ClassVar[bool] = True
     samples: ClassVar[bool] = False  # self-expression is among all nodes
     # all classes of pretraining are 0: what a module sees of them is which nodes it was trained on
     uses_labels: ClassVar[bool] = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
-        "num_layers": [Interval(Integral, 1, None, closed="left")],
+        **PretrainedSpec._parameter_constraints,
         "proj_channels": [Interval(Integral, 1, None, closed="left")],
-        "input_dropout": [Interval(Real, 0, 1, closed="left")],
         "distance_weight": [Interval(Real, 0, None, closed="left")],
         "ridge": [Interval(Real, 0, None, closed="neither")],
         "uniformity_weight": [Interval(Real, 0, None, closed="left")],
@@ -132,7 +126,6 @@ class HERO(ModelSpec):
         "specificity_weight": [Interval(Real, 0, None, closed="left")],
         "distance_quantile": [Interval(Real, 0, 1, closed="both")],
         "max_landmarks": [Interval(Integral, 1, None, closed="left")],
-        "early_fusion": [StrOptions(set(EARLY_FUSION))],
     }
 
     def __init__(
@@ -163,16 +156,8 @@ class HERO(ModelSpec):
         self.max_landmarks = max_landmarks
         self.early_fusion = early_fusion
 
-    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
-        return fuse_encoders(
-            lambda channels, modalities: HERONet(channels, modalities, schema, self),
-            schema,
-            fusion=str(fusion),
-            missing=missing,
-            channels=self.hidden_channels,
-            input_dropout=self.input_dropout,
-            early_fusion=self.early_fusion,
-        )
+    def _network(self, schema: Schema, modalities: tuple[str, ...]) -> nn.Module:
+        return HERONet(self.hidden_channels, modalities, schema, self)
 
 
 class HERONet(nn.Module):

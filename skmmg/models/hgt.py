@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any, ClassVar, cast
 
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import Layer, ModelSpec, check_heads
-from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION, fuse
+from skmmg.models._base import Layer, check_heads
+from skmmg.models._fusion import FusedSpec
 from skmmg.nn import GraphTensors, HGNNIMAConv
 from skmmg.nn._dropout import dropout
 from skmmg.nn._edges import EdgeStructure
@@ -21,7 +21,7 @@ from skmmg.nn._field import ReceptiveField
 EdgeType = tuple[str, str, str]
 
 
-class HGT(ModelSpec):
+class HGT(FusedSpec):
     r"""Heterogeneous graph transformer.
 
     .. math::
@@ -75,14 +75,9 @@ class HGT(ModelSpec):
     fusion_modes: ClassVar[tuple[str, ...]] = ("late", "early")
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
-        "num_layers": [Interval(Integral, 0, None, closed="left")],
+        **FusedSpec._parameter_constraints,
         "heads": [Interval(Integral, 1, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "input_dropout": [Interval(Real, 0, 1, closed="left")],
         "norm": [StrOptions({"layer"}), None],
-        "early_fusion": [StrOptions(set(EARLY_FUSION))],
-        "late_fusion": [StrOptions(set(LATE_FUSION))],
     }
 
     def __init__(
@@ -105,30 +100,16 @@ class HGT(ModelSpec):
         self.early_fusion = early_fusion
         self.late_fusion = late_fusion
 
-    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
+    def _backbone(self, schema: Schema) -> nn.Module:
         check_heads(self.hidden_channels, self.heads)
-
-        def backbone(channels: int) -> nn.Module:
-            return HGTBackbone(
-                channels,
-                list(schema.node_types),
-                schema.edge_types,
-                num_layers=self.num_layers,
-                heads=self.heads,
-                dropout=self.dropout,
-                norm=self.norm,
-            )
-
-        return fuse(
-            backbone,
-            schema,
-            n_outputs,
-            fusion=str(fusion),
-            missing=missing,
-            channels=self.hidden_channels,
-            input_dropout=self.input_dropout,
-            early_fusion=self.early_fusion,
-            late_fusion=self.late_fusion,
+        return HGTBackbone(
+            self.hidden_channels,
+            list(schema.node_types),
+            schema.edge_types,
+            num_layers=self.num_layers,
+            heads=self.heads,
+            dropout=self.dropout,
+            norm=self.norm,
         )
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
-from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelSpec
-from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION, fuse
+from skmmg.models._fusion import FusedSpec
 from skmmg.nn import GraphTensors
 
 
-class MLP(ModelSpec):
+class MLP(FusedSpec):
     """Multi-layer perceptron on a node's own features: what a graph model has to beat.
 
     Parameters
@@ -48,16 +45,6 @@ class MLP(ModelSpec):
 
     name: ClassVar[str] = "mlp"
     paper: ClassVar[str] = "a baseline without a graph"
-    fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
-        "num_layers": [Interval(Integral, 0, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "input_dropout": [Interval(Real, 0, 1, closed="left")],
-        "early_fusion": [StrOptions(set(EARLY_FUSION))],
-        "late_fusion": [StrOptions(set(LATE_FUSION))],
-    }
 
     def __init__(
         self,
@@ -79,18 +66,8 @@ class MLP(ModelSpec):
         """0: it looks at a node alone."""
         return 0
 
-    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
-        return fuse(
-            lambda channels: MLPBackbone(channels, self.num_layers, self.dropout, schema.target),
-            schema,
-            n_outputs,
-            fusion=str(fusion),
-            missing=missing,
-            channels=self.hidden_channels,
-            input_dropout=self.input_dropout,
-            early_fusion=self.early_fusion,
-            late_fusion=self.late_fusion,
-        )
+    def _backbone(self, schema: Schema) -> nn.Module:
+        return MLPBackbone(self.hidden_channels, self.num_layers, self.dropout, schema.target)
 
 
 class MLPBackbone(nn.Module):

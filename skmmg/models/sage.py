@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from skmmg._sklearn import Interval, StrOptions
+from skmmg._sklearn import StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelSpec
-from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION, fuse
+from skmmg.models._fusion import FusedSpec
 from skmmg.nn import GraphTensors
 from skmmg.nn._dropout import dropout
 from skmmg.nn._homogeneous import MERGE, merge_relations, split_by_type
@@ -21,7 +19,7 @@ from skmmg.nn._sage_conv import AGGR, Neighborhood, SAGEConv
 EdgeType = tuple[str, str, str]
 
 
-class SAGE(ModelSpec):
+class SAGE(FusedSpec):
     r"""GraphSAGE on one graph of all relations.
 
     .. math::
@@ -82,18 +80,12 @@ class SAGE(ModelSpec):
     paper: ClassVar[str] = (
         "Inductive representation learning on large graphs, NeurIPS 2017, arXiv:1706.02216"
     )
-    fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
-        "num_layers": [Interval(Integral, 0, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "input_dropout": [Interval(Real, 0, 1, closed="left")],
+        **FusedSpec._parameter_constraints,
         "aggr": [StrOptions(set(AGGR))],
         "normalize": ["boolean"],
         "merge": [StrOptions(set(MERGE))],
-        "early_fusion": [StrOptions(set(EARLY_FUSION))],
-        "late_fusion": [StrOptions(set(LATE_FUSION))],
     }
 
     def __init__(
@@ -123,25 +115,15 @@ class SAGE(ModelSpec):
         """Whether weights of edges change what it computes: a maximum does not see them."""
         return self.aggr != "max"
 
-    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
-        return fuse(
-            lambda channels: SAGEBackbone(
-                channels,
-                schema.edge_types,
-                num_layers=self.num_layers,
-                dropout=self.dropout,
-                aggr=self.aggr,
-                normalize=self.normalize,
-                merge=self.merge,
-            ),
-            schema,
-            n_outputs,
-            fusion=str(fusion),
-            missing=missing,
-            channels=self.hidden_channels,
-            input_dropout=self.input_dropout,
-            early_fusion=self.early_fusion,
-            late_fusion=self.late_fusion,
+    def _backbone(self, schema: Schema) -> nn.Module:
+        return SAGEBackbone(
+            self.hidden_channels,
+            schema.edge_types,
+            num_layers=self.num_layers,
+            dropout=self.dropout,
+            aggr=self.aggr,
+            normalize=self.normalize,
+            merge=self.merge,
         )
 
 

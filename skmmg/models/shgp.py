@@ -11,17 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skmmg._sklearn import Interval, StrOptions
+from skmmg._sklearn import Interval
 from skmmg.graph import Schema
-from skmmg.models._base import ModelSpec
-from skmmg.models._fusion import EARLY_FUSION
-from skmmg.models._pretraining import fuse_encoders
+from skmmg.models._pretraining import PretrainedSpec
 from skmmg.nn import AttHGNNConv, GraphTensors
 from skmmg.nn._dropout import dropout
 from skmmg.nn._label_propagation import LabelPropagation
 
 
-class SHGP(ModelSpec):
+class SHGP(PretrainedSpec):
     r"""Self-supervised heterogeneous graph pre-training by structural clustering.
 
     Two parts take turns, one epoch each. Label propagation (`Att-LPA`) clusters the nodes along
@@ -91,22 +89,17 @@ class SHGP(ModelSpec):
         "Self-supervised heterogeneous graph pre-training based on structural clustering, "
         "NeurIPS 2022, arXiv:2210.10462"
     )
-    fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
-    self_supervised: ClassVar[bool] = True
     samples: ClassVar[bool] = False  # clusters are of all nodes
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
-        "num_layers": [Interval(Integral, 1, None, closed="left")],
+        **PretrainedSpec._parameter_constraints,
         "att_channels": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "att_dropout": [Interval(Real, 0, 1, closed="left")],
-        "input_dropout": [Interval(Real, 0, 1, closed="left")],
         "cluster_ratio": [Interval(Real, 0, 1, closed="right")],
         "max_clusters": [Interval(Integral, 2, None, closed="left")],
         "warmup_epochs": [Interval(Integral, 0, None, closed="left")],
         "max_rounds": [Interval(Integral, 1, None, closed="left")],
-        "early_fusion": [StrOptions(set(EARLY_FUSION))],
     }
 
     def __init__(
@@ -135,16 +128,8 @@ class SHGP(ModelSpec):
         self.max_rounds = max_rounds
         self.early_fusion = early_fusion
 
-    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
-        return fuse_encoders(
-            lambda channels, _: AttHGNN(channels, schema, self),
-            schema,
-            fusion=str(fusion),
-            missing=missing,
-            channels=self.hidden_channels,
-            input_dropout=self.input_dropout,
-            early_fusion=self.early_fusion,
-        )
+    def _network(self, schema: Schema, modalities: tuple[str, ...]) -> nn.Module:
+        return AttHGNN(self.hidden_channels, schema, self)
 
 
 class AttHGNN(nn.Module):

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelSpec
-from skmmg.models._fusion import EARLY_FUSION, LATE_FUSION, fuse
+from skmmg.models._fusion import FusedSpec
 from skmmg.nn import GraphTensors, SparseMatrix
 from skmmg.nn._dropout import dropout
 from skmmg.nn._homogeneous import (
@@ -30,7 +29,7 @@ from skmmg.nn._structure import StructuralMatrix, structural_weights
 EdgeType = tuple[str, str, str]
 
 
-class StrucGCN(ModelSpec):
+class StrucGCN(FusedSpec):
     r"""Structure-enhanced graph convolutional network, with early or late fusion.
 
     .. math::
@@ -125,23 +124,17 @@ class StrucGCN(ModelSpec):
         "StrucGCN: Structural enhanced graph convolutional networks for graph embedding, "
         "Information Fusion 2024"
     )
-    fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
     uses_edge_weight: ClassVar[bool] = True
     samples: ClassVar[bool] = False  # nodes anywhere in the graph are structural neighbours
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "hidden_channels": [Interval(Integral, 1, None, closed="left")],
-        "num_layers": [Interval(Integral, 0, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "input_dropout": [Interval(Real, 0, 1, closed="left")],
+        **FusedSpec._parameter_constraints,
         "self_weight": [Interval(Real, 0, None, closed="left")],
         "adj_weight": [Interval(Real, 0, None, closed="left")],
         "struct_weight": [Interval(Real, 0, None, closed="left")],
         "max_ring": [Interval(Integral, 1, None, closed="left")],
         "max_pairs": [Interval(Integral, 2, None, closed="left")],
         "merge": [StrOptions(set(MERGE))],
-        "early_fusion": [StrOptions(set(EARLY_FUSION))],
-        "late_fusion": [StrOptions(set(LATE_FUSION))],
     }
 
     def __init__(
@@ -172,32 +165,22 @@ class StrucGCN(ModelSpec):
         self.early_fusion = early_fusion
         self.late_fusion = late_fusion
 
-    def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
+    def _backbone(self, schema: Schema) -> nn.Module:
         mix = (self.self_weight, self.adj_weight, self.struct_weight)
         if sum(weight == 0 for weight in mix) != 1:
             raise ValueError(
                 "Exactly one of self_weight, adj_weight and struct_weight has to be 0, got "
                 f"{mix}. The matrices of the other two are mixed; the third stands beside them."
             )
-        return fuse(
-            lambda channels: StrucGCNBackbone(
-                channels,
-                schema.edge_types,
-                num_layers=self.num_layers,
-                dropout=self.dropout,
-                mix=mix,
-                max_ring=self.max_ring,
-                max_pairs=self.max_pairs,
-                merge=self.merge,
-            ),
-            schema,
-            n_outputs,
-            fusion=str(fusion),
-            missing=missing,
-            channels=self.hidden_channels,
-            input_dropout=self.input_dropout,
-            early_fusion=self.early_fusion,
-            late_fusion=self.late_fusion,
+        return StrucGCNBackbone(
+            self.hidden_channels,
+            schema.edge_types,
+            num_layers=self.num_layers,
+            dropout=self.dropout,
+            mix=mix,
+            max_ring=self.max_ring,
+            max_pairs=self.max_pairs,
+            merge=self.merge,
         )
 
 
