@@ -42,14 +42,14 @@ def number(
 
 
 @numba.njit(nogil=True, cache=True)
-def _mix(x):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _mix(x: np.uint64) -> np.uint64:
     x = (x ^ (x >> _SHIFT_1)) * _MIX_1
     x = (x ^ (x >> _SHIFT_2)) * _MIX_2
     return x ^ (x >> _SHIFT_3)
 
 
 @numba.njit(nogil=True, cache=True)
-def _count(indptr, nodes, fan_out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _count(indptr: np.ndarray, nodes: np.ndarray, fan_out: int) -> int:
     total = 0
     for node in nodes:
         total += min(indptr[node + 1] - indptr[node], fan_out)
@@ -57,7 +57,7 @@ def _count(indptr, nodes, fan_out):  # type: ignore[no-untyped-def]  # noqa: ANN
 
 
 @numba.njit(nogil=True, cache=True)
-def _choose(out, degree, base):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _choose(out: np.ndarray, degree: int, base: np.uint64) -> None:
     """Fill `out` with different numbers below `degree`, by Floyd's algorithm."""
     for i in range(len(out)):
         last = degree - len(out) + i
@@ -70,18 +70,19 @@ def _choose(out, degree, base):  # type: ignore[no-untyped-def]  # noqa: ANN001,
 
 
 @numba.njit(nogil=True, cache=True)
-def _draw(  # type: ignore[no-untyped-def]  # noqa: ANN202
-    indptr,  # noqa: ANN001
-    source,  # noqa: ANN001
-    nodes,  # noqa: ANN001
-    fan_out,  # noqa: ANN001
-    key,  # noqa: ANN001
-    seen,  # noqa: ANN001
-    drawn,  # noqa: ANN001
-    into,  # noqa: ANN001
-    position,  # noqa: ANN001
-    fresh,  # noqa: ANN001
-):
+def _draw(
+    indptr: np.ndarray,
+    source: np.ndarray,
+    nodes: np.ndarray,
+    fan_out: int,
+    key: np.uint64,
+    seen: np.ndarray,
+    drawn: np.ndarray,
+    into: np.ndarray,
+    position: np.ndarray,
+    fresh: np.ndarray,
+) -> int:
+    """Fill `drawn`, `into`, `position` and `fresh`; return how many of `fresh` are filled."""
     n_edges = n_fresh = 0
     for node in nodes:
         start = indptr[node]
@@ -107,7 +108,13 @@ def _draw(  # type: ignore[no-untyped-def]  # noqa: ANN202
 
 
 @numba.njit(nogil=True, cache=True)
-def _number(drawn, into, source, destination, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _number(
+    drawn: np.ndarray,
+    into: np.ndarray,
+    source: np.ndarray,
+    destination: np.ndarray,
+    out: np.ndarray,
+) -> None:
     for i in range(len(drawn)):
         out[0, i] = source[drawn[i]]
         out[1, i] = destination[into[i]]
