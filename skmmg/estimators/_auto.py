@@ -150,7 +150,7 @@ class AutoModel(ModelSpec):
         nodes = [
             name
             for name, spec in MODELS.items()
-            if "classification" in spec.tasks and (spec.samples or batch_size is None)
+            if "classification" in spec.tasks and (batch_size is None or spec().samples)
         ]
         specs = [get_model(model) for model in (nodes if self.models is None else self.models)]
         out: list[dict[str, list[Any]]] = [

@@ -103,7 +103,8 @@ class ModelSpec(BaseEstimator):
     """Parameters of a model, its source, and how to build it: the base of every model.
 
     A subclass has an ``__init__`` that stores its parameters, `_parameter_constraints` in the
-    form of scikit-learn's, the class attributes below, and a method ``_build``.
+    form of scikit-learn's, the class attributes below, and a method ``_build``; and it overrides
+    those of the properties for which it is an exception; they may depend on its parameters.
 
     Examples
     --------
@@ -119,16 +120,28 @@ class ModelSpec(BaseEstimator):
     paper: ClassVar[str]
     #: fusion strategies that `fusion=` can choose; the first is the default, none if it is built in
     fusion_modes: ClassVar[tuple[str, ...]] = ()
-    #: whether weights of edges change what it computes
-    uses_edge_weight: ClassVar[bool] = False
-    #: whether it sees the labels of the training nodes as inputs, in `GraphTensors.labels`
-    uses_labels: ClassVar[bool] = False
-    #: whether it is trained without labels, by the penalties that its module gives in training
-    self_supervised: ClassVar[bool] = False
-    #: whether the part of a graph around some nodes is enough for their output, see `num_hops`
-    samples: ClassVar[bool] = True
     #: tasks that it can be trained for
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
+
+    @property
+    def uses_edge_weight(self) -> bool:
+        """Whether weights of edges change what it computes."""
+        return False
+
+    @property
+    def uses_labels(self) -> bool:
+        """Whether it sees the labels of the training nodes, in `GraphTensors.labels`."""
+        return False
+
+    @property
+    def self_supervised(self) -> bool:
+        """Whether it is trained without labels, by the penalties of its module in training."""
+        return False
+
+    @property
+    def samples(self) -> bool:
+        """Whether the part of a graph around some nodes is enough for their output: `num_hops`."""
+        return True
 
     def build(
         self,
@@ -175,7 +188,7 @@ class ModelSpec(BaseEstimator):
         """Steps, against the edges, to the furthest node that a node's output depends on.
 
         Mini-batches hold the nodes within so many steps. What completes missing modalities comes on
-        top of it. A model with `samples = False` has no such number.
+        top of it. A model whose `samples` is False has no such number.
 
         Returns
         -------

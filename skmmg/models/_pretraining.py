@@ -26,7 +26,6 @@ class PretrainedSpec(ModelSpec):
     """
 
     fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
-    self_supervised: ClassVar[bool] = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_channels": [Interval(Integral, 1, None, closed="left")],
@@ -38,6 +37,11 @@ class PretrainedSpec(ModelSpec):
     hidden_channels: int
     input_dropout: float
     early_fusion: str
+
+    @property
+    def self_supervised(self) -> bool:
+        """True: the module gives a loss that needs no labels."""
+        return True
 
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         encoder = ModalityEncoder(

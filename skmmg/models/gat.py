@@ -96,7 +96,6 @@ class GAT(FusedSpec):
 
     name: ClassVar[str] = "gat"
     paper: ClassVar[str] = "Graph attention networks, ICLR 2018, arXiv:1710.10903"
-    uses_edge_weight: ClassVar[bool] = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **FusedSpec._parameter_constraints,
@@ -135,6 +134,11 @@ class GAT(FusedSpec):
         self.merge = merge
         self.early_fusion = early_fusion
         self.late_fusion = late_fusion
+
+    @property
+    def uses_edge_weight(self) -> bool:
+        """True: an edge of weight 2 counts as two edges."""
+        return True
 
     def _backbone(self, schema: Schema) -> nn.Module:
         check_heads(self.hidden_channels, self.heads)

@@ -83,7 +83,6 @@ class GCN(FusedSpec):
         "Semi-supervised classification with graph convolutional networks, ICLR 2017, "
         "arXiv:1609.02907"
     )
-    uses_edge_weight: ClassVar[bool] = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **FusedSpec._parameter_constraints,
@@ -107,6 +106,11 @@ class GCN(FusedSpec):
         self.merge = merge
         self.early_fusion = early_fusion
         self.late_fusion = late_fusion
+
+    @property
+    def uses_edge_weight(self) -> bool:
+        """True: edges may have any weight that is at least 0."""
+        return True
 
     def num_hops(self) -> int:
         """One more than the layers: an edge's weight depends on the edges into its source."""

@@ -154,7 +154,7 @@ class HAN(FusedSpec):
         self.late_fusion = late_fusion
 
     @property
-    def samples(self) -> bool:  # type: ignore[override]
+    def samples(self) -> bool:
         """Not where a mean over all nodes, or the numbers of nodes, have a say."""
         return self.semantic_scope == "node" and self.max_neighbors is None
 

@@ -112,9 +112,6 @@ class HERO(PretrainedSpec):
         "Self-supervised heterogeneous graph learning: a homophily and heterogeneity view, "
         "ICLR 2024, openreview 3FJOKjooIj"
     )
-    samples: ClassVar[bool] = False  # self-expression is among all nodes
-    # all classes of pretraining are 0: what a module sees of them is which nodes it was trained on
-    uses_labels: ClassVar[bool] = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PretrainedSpec._parameter_constraints,
@@ -155,6 +152,16 @@ class HERO(PretrainedSpec):
         self.distance_quantile = distance_quantile
         self.max_landmarks = max_landmarks
         self.early_fusion = early_fusion
+
+    @property
+    def samples(self) -> bool:
+        """False: self-expression is among all nodes."""
+        return False
+
+    @property
+    def uses_labels(self) -> bool:
+        """True: all are 0 in pretraining, and tell which nodes it was trained on."""
+        return True
 
     def _network(self, schema: Schema, modalities: tuple[str, ...]) -> nn.Module:
         return HERONet(self.hidden_channels, modalities, schema, self)

@@ -90,7 +90,6 @@ class HetGNN(ModelSpec):
         "Heterogeneous graph neural network, KDD 2019, doi:10.1145/3292500.3330961"
     )
     fusion_modes: ClassVar[tuple[str, ...]] = ("early",)
-    samples: ClassVar[bool] = False  # walks go anywhere, and links are drawn among all nodes
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_channels": [Interval(Integral, 2, None, closed="left")],
@@ -130,7 +129,12 @@ class HetGNN(ModelSpec):
         self.input_dropout = input_dropout
 
     @property
-    def self_supervised(self) -> bool:  # type: ignore[override]
+    def samples(self) -> bool:
+        """False: walks go anywhere, and links are drawn among all nodes."""
+        return False
+
+    @property
+    def self_supervised(self) -> bool:
         """Whether the objective needs no label."""
         return self.objective == "link"
 

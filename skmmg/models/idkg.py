@@ -124,8 +124,6 @@ class IDKG(ModelSpec):
 
     name: ClassVar[str] = "idkg"
     paper: ClassVar[str] = "Li et al., IDKG, ACM MM 2023, arXiv:2310.08032 (parts reconstructed)"
-    uses_labels: ClassVar[bool] = True
-    samples: ClassVar[bool] = False  # TransH learns from all edges
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_channels": [Interval(Integral, 1, None, closed="left")],
@@ -167,6 +165,16 @@ class IDKG(ModelSpec):
         self.temperature = temperature
         self.dropout = dropout
         self.input_dropout = input_dropout
+
+    @property
+    def uses_labels(self) -> bool:
+        """True: classes are entities of the knowledge graph, or anchors of the contrast."""
+        return True
+
+    @property
+    def samples(self) -> bool:
+        """False: TransH learns from all edges."""
+        return False
 
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         entities = EntityFeatures(

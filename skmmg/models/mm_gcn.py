@@ -90,7 +90,6 @@ class MMGCN(ModelSpec):
 
     name: ClassVar[str] = "mm_gcn"
     paper: ClassVar[str] = "Yuan and Xue, Preprints 2025, doi:10.20944/preprints202501.0405.v1"
-    uses_edge_weight: ClassVar[bool] = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_channels": [Interval(Integral, 1, None, closed="left")],
@@ -128,6 +127,11 @@ class MMGCN(ModelSpec):
         self.cross_attention = cross_attention
         self.readout = readout
         self.gate = gate
+
+    @property
+    def uses_edge_weight(self) -> bool:
+        """True: edges may have any weight that is at least 0."""
+        return True
 
     def num_hops(self) -> int:
         """One more than the layers: an edge's weight depends on the edges into its source."""

@@ -130,7 +130,7 @@ class MMGCNPool(ModelSpec):
         self.gate = gate
 
     @property
-    def uses_edge_weight(self) -> bool:  # type: ignore[override]
+    def uses_edge_weight(self) -> bool:
         """Whether weights of edges change what it computes."""
         return self.conv == "gcn"
 

@@ -111,7 +111,7 @@ class SAGE(FusedSpec):
         self.late_fusion = late_fusion
 
     @property
-    def uses_edge_weight(self) -> bool:  # type: ignore[override]
+    def uses_edge_weight(self) -> bool:
         """Whether weights of edges change what it computes: a maximum does not see them."""
         return self.aggr != "max"
 

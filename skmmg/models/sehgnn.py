@@ -122,7 +122,6 @@ class SeHGNN(ModelSpec):
         "Simple and efficient heterogeneous graph neural network, AAAI 2023, arXiv:2207.02547"
     )
     fusion_modes: ClassVar[tuple[str, ...]] = ("early", "late")
-    uses_labels: ClassVar[bool] = True
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "hidden_channels": [Interval(Integral, 1, None, closed="left")],
@@ -164,6 +163,11 @@ class SeHGNN(ModelSpec):
         self.att_dropout = att_dropout
         self.precompute = precompute
         self.late_fusion = late_fusion
+
+    @property
+    def uses_labels(self) -> bool:
+        """True: labels of neighbours are channels."""
+        return True
 
     def num_hops(self) -> int:
         """Steps of the longest metapath, of features or labels."""

@@ -89,7 +89,6 @@ class SHGP(PretrainedSpec):
         "Self-supervised heterogeneous graph pre-training based on structural clustering, "
         "NeurIPS 2022, arXiv:2210.10462"
     )
-    samples: ClassVar[bool] = False  # clusters are of all nodes
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **PretrainedSpec._parameter_constraints,
@@ -127,6 +126,11 @@ class SHGP(PretrainedSpec):
         self.warmup_epochs = warmup_epochs
         self.max_rounds = max_rounds
         self.early_fusion = early_fusion
+
+    @property
+    def samples(self) -> bool:
+        """False: clusters are of all nodes."""
+        return False
 
     def _network(self, schema: Schema, modalities: tuple[str, ...]) -> nn.Module:
         return AttHGNN(self.hidden_channels, schema, self)

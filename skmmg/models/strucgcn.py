@@ -124,8 +124,6 @@ class StrucGCN(FusedSpec):
         "StrucGCN: Structural enhanced graph convolutional networks for graph embedding, "
         "Information Fusion 2024"
     )
-    uses_edge_weight: ClassVar[bool] = True
-    samples: ClassVar[bool] = False  # nodes anywhere in the graph are structural neighbours
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **FusedSpec._parameter_constraints,
@@ -164,6 +162,16 @@ class StrucGCN(FusedSpec):
         self.merge = merge
         self.early_fusion = early_fusion
         self.late_fusion = late_fusion
+
+    @property
+    def uses_edge_weight(self) -> bool:
+        """True: edges may have any weight that is at least 0."""
+        return True
+
+    @property
+    def samples(self) -> bool:
+        """False: nodes anywhere in the graph are structural neighbours."""
+        return False
 
     def _backbone(self, schema: Schema) -> nn.Module:
         mix = (self.self_weight, self.adj_weight, self.struct_weight)

@@ -75,7 +75,7 @@ def test_with_mini_batches_models_that_need_the_whole_graph_do_not_take_part() -
 
     assert names[8] < names[None]
     assert {"hgnn_ima", "hgt"} <= names[8]
-    assert all(MODELS[name].samples for name in names[8])
+    assert all(MODELS[name]().samples for name in names[8])
 
 
 def test_a_model_without_labels_takes_part_with_the_probe() -> None:

@@ -70,7 +70,7 @@ SEHGNN = [("sehgnn", "early"), ("sehgnn", "late")]  # its early fusion has no op
 LAYERED = [
     name
     for name, spec in MODELS.items()
-    if "num_layers" in spec().get_params() and not spec.self_supervised
+    if "num_layers" in spec().get_params() and not spec().self_supervised
 ]
 PRESETS = ("skmmg", "paper", "released")
 
