@@ -15,38 +15,49 @@ is the movie's own answer (recall R@k, median rank), or any movie of its genre (
 of the network and without them. With edges, a query and its own answer have the same director and
 actors: then recall says that a cast is recognised, not that a poster is, and the mAP is the number
 to look at.
+
+Each finished run is a line of results/retrieval_<name>.jsonl, so that the program goes on where it
+was stopped.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 import pandas as pd
+import torch
 from _common import (
     SEEDS,
     Record,
     make_parser,
+    read_log,
     results_folder,
-    run_jobs,
+    run_logged,
     summary_table,
-    write_results,
+    write_tables,
 )
+from _data_sets import DataSet
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skmmg import CrossModalRetriever, ModalityTransformer
 from skmmg.datasets import load_imdb, load_wikipedia
-from skmmg.metrics import make_retrieval_scorer
+from skmmg.metrics import mean_average_precision, median_rank, recall_at_k
+from skmmg.retrieval import make_index
 
 # measured with scikit-learn, see the README of the data
 PUBLISHED = {"CCA": (0.263, 0.214), "semantic matching": (0.294, 0.217), "SCM": (0.298, 0.222)}
 MM_GCN = {"model__num_layers": 1, "model__self_weight": 10.0}
 # model, whether it gets classes, parameters
-WIKIPEDIA: dict[str, tuple[str, bool, dict[str, Any]]] = {
+Method = tuple[str, bool, dict[str, Any]]
+CLASSIC = ("cca", "semantic")  # the same for every seed
+WIKIPEDIA: dict[str, Method] = {
     "cca": ("cca", False, {}),
     "semantic": ("semantic", True, {}),
     "dual_mlp, pairs": ("dual_mlp", False, {}),
@@ -56,7 +67,7 @@ WIKIPEDIA: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "mm_gcn, classes": ("mm_gcn", True, MM_GCN),
     "mm_gcn, classes, no neighbours": ("mm_gcn", True, MM_GCN | {"attach": "none"}),
 }
-IMDB: dict[str, tuple[str, bool, dict[str, Any]]] = {
+IMDB: dict[str, Method] = {
     "cca": ("cca", False, {}),
     "semantic": ("semantic", True, {}),
     "dual_mlp, pairs": ("dual_mlp", False, {}),
@@ -69,62 +80,76 @@ IMDB: dict[str, tuple[str, bool, dict[str, Any]]] = {
 KS = (1, 10, 100)
 
 
-def run_wikipedia(folder: str, method: str, seed: int, quick: bool) -> Record:
-    """One fit on the training items; both directions on the test items."""
+def load_articles(folder: str) -> DataSet:
+    """Articles in the standard split."""
     data = load_wikipedia(folder)
-    model, supervised, params = WIKIPEDIA[method]
-    retriever = _make(model, params, quick, seed, modalities=data.columns)
-    X, y, start = data.data, data.target, time.perf_counter()
-    retriever.fit(X[data.train], y[data.train] if supervised else None)
-    seconds = time.perf_counter() - start
+    split = data.train, data.train[:0], data.test
+    return DataSet(data.data, data.target, split, {"modalities": data.columns})
+
+
+def load_movies(folder: str) -> DataSet:
+    """Movies in the shipped split; to test on those that have both modalities."""
+    imdb = load_imdb(folder, ["overview", "poster"])
+    X = _reduce(imdb)
+    both = X.present("overview") & X.present("poster")
+    split = imdb.train_idx, imdb.val_idx, imdb.test_idx[both[imdb.test_idx]]
+    return DataSet(X, imdb.target, split, {"query": "poster", "gallery": "overview"})
+
+
+def score_articles(retriever: CrossModalRetriever, X: Any, y: np.ndarray) -> Record:
+    """Mean average precision in both directions."""
     there, back = (
-        make_retrieval_scorer("mean_average_precision", k=None, query=query, gallery=gallery)(
-            retriever, X[data.test], y[data.test]
-        )
+        mean_average_precision(rank(retriever, X, query, gallery), y, y)
         for query, gallery in (("image", "text"), ("text", "image"))
     )
-    return {
-        "image to text": there,
-        "text to image": back,
-        "mean": (there + back) / 2,
-        "epochs": getattr(retriever, "n_iter_", 0),
-        "seconds": seconds,
-    }
+    return {"image to text": there, "text to image": back, "mean": (there + back) / 2}
 
 
-def run_imdb(folder: str, method: str, seed: int, quick: bool) -> Record:
-    """One fit on the movies to train and validate on; both directions among the test movies."""
-    imdb = load_imdb(folder, ["overview", "poster"])
-    model, supervised, params = IMDB[method]
-    X, y = _reduce(imdb), imdb.target
-    seen = np.concatenate([imdb.train_idx, imdb.val_idx])
-    both = X.present("overview") & X.present("poster")
-    test = imdb.test_idx[both[imdb.test_idx]]
-    retriever = _make(model, params, quick, seed, query="poster", gallery="overview")
-    start = time.perf_counter()
-    retriever.fit(X[seen], y[seen] if supervised else None)
-    record: Record = {"epochs": getattr(retriever, "n_iter_", 0)}
-    record["seconds"] = time.perf_counter() - start
+def score_movies(retriever: CrossModalRetriever, X: Any, y: np.ndarray) -> Record:
+    """Recall and rank of a movie's own answer, mean average precision of its genre."""
+    record, own = Record(), np.arange(len(y))
     for name, query, gallery in (("p>o", "poster", "overview"), ("o>p", "overview", "poster")):
-        for k in KS:
-            recall = make_retrieval_scorer("recall_at_k", k=k, query=query, gallery=gallery)
-            record[f"{name} R@{k}"] = recall(retriever, X[test])
-        rank = make_retrieval_scorer("median_rank", k=None, query=query, gallery=gallery)
-        precision = make_retrieval_scorer(
-            "mean_average_precision", k=None, query=query, gallery=gallery
-        )
-        record[f"{name} rank"] = -rank(retriever, X[test])
-        record[f"{name} mAP"] = precision(retriever, X[test], y[test])
+        ranking = rank(retriever, X, query, gallery)
+        record |= {f"{name} R@{k}": recall_at_k(ranking, own, k=k) for k in KS}
+        record[f"{name} rank"] = median_rank(ranking, own)
+        record[f"{name} mAP"] = mean_average_precision(ranking, y, y)
     return record
 
 
-def _make(
-    model: str, params: dict[str, Any], quick: bool, seed: int, **more: Any
-) -> CrossModalRetriever:
+def rank(retriever: CrossModalRetriever, X: Any, query: str, gallery: str) -> np.ndarray:
+    """All items of X in the gallery's modality, the nearest first, for each as a query."""
+    queries, items = retriever.transform(X, query), retriever.transform(X, gallery)
+    return make_index().fit(items).search(queries, len(items))[1]
+
+
+class Search(NamedTuple):
+    """A data set: how it is loaded, what is compared on it, and by what."""
+
+    load: Callable[[str], DataSet]
+    methods: dict[str, Method]
+    score: Callable[[CrossModalRetriever, Any, np.ndarray], Record]
+
+
+SETS = {
+    "wikipedia": Search(load_articles, WIKIPEDIA, score_articles),
+    "imdb": Search(load_movies, IMDB, score_movies),
+}
+
+
+def run(name: str, method: str, seed: int, data: DataSet, quick: bool) -> Record:
+    """One line of the log: fitted on the items to train and validate on, scored on the others."""
+    torch.set_num_threads(1)
+    model, supervised, params = SETS[name].methods[method]
     retriever = CrossModalRetriever(
-        model=model, random_state=seed, max_epochs=2 if quick else 200, **more
-    )
-    return retriever.set_params(**params)
+        model=model, random_state=seed, max_epochs=2 if quick else 200, **data.params
+    ).set_params(**params)
+    train, val, test = data.split
+    seen, start = np.concatenate([train, val]), time.perf_counter()
+    retriever.fit(data.X[seen], data.y[seen] if supervised else None)
+    seconds = time.perf_counter() - start
+    scores = SETS[name].score(retriever, data.X[test], data.y[test])
+    key = {"method": method, "seed": seed}
+    return key | scores | {"epochs": getattr(retriever, "n_iter_", 0), "seconds": seconds}
 
 
 def _reduce(imdb: Any) -> Any:
@@ -137,43 +162,50 @@ def _reduce(imdb: Any) -> Any:
 
 
 def main() -> None:
-    """Run what has its data, and write tables."""
+    """Run what has its data and is not in the log yet, and write tables."""
     parser = make_parser(__doc__)
-    parser.add_argument("--only", choices=["wikipedia", "imdb"], help="one of the data sets")
+    parser.add_argument("--only", choices=SETS, help="one of the data sets")
     args = parser.parse_args()
     if args.data is None:
         print("bench_retrieval.py: nothing done, it needs the data: --data FOLDER")
         return
-    sets = {"wikipedia": (run_wikipedia, WIKIPEDIA), "imdb": (run_imdb, IMDB)}
-    for name, (function, methods) in sets.items():
-        folder = next(
-            (f for f in (Path(args.data) / name, Path(args.data).parent / name) if f.is_dir()), None
-        )
-        if folder is None or args.only not in (None, name):
-            continue
-        seeds = SEEDS[:1] if args.quick else SEEDS
-        tasks = [
-            {"folder": str(folder), "method": method, "seed": seed, "quick": args.quick}
-            for method in methods
-            for seed in (seeds[:1] if methods[method][0] in ("cca", "semantic") else seeds)
-        ]
-        records = run_jobs(function, tasks, args.jobs)
-        for record in records:
-            record.pop("folder")
-        report(name, records, results_folder(args.quick))
+    results = results_folder(args.quick)
+    for name in SETS if args.only is None else [args.only]:
+        places = (Path(args.data) / name, Path(args.data).parent / name)
+        folder = next((place for place in places if place.is_dir()), None)
+        if folder is not None:
+            report(name, run_all(name, folder, args, results), results)
+
+
+def run_all(name: str, folder: Path, args: Any, results: Path) -> list[Record]:
+    """All runs of a data set, those of earlier calls included, in the order of the methods."""
+    methods, log_file = list(SETS[name].methods), results / f"retrieval_{name}.jsonl"
+    log = read_log(log_file)
+    done = {(record["method"], record["seed"]) for record in log}
+    tasks = [
+        (method, seed)
+        for seed in (SEEDS[:1] if args.quick else SEEDS)
+        for method in methods
+        if (method, seed) not in done and (seed == SEEDS[0] or method not in CLASSIC)
+    ]
+    if tasks:
+        data = SETS[name].load(str(folder))
+        jobs = (joblib.delayed(run)(name, *task, data, args.quick) for task in tasks)
+        runs = joblib.Parallel(args.jobs, return_as="generator_unordered")(jobs)
+        log = run_logged(runs, len(tasks), log, log_file)
+    return sorted(log, key=lambda record: (methods.index(record["method"]), record["seed"]))
 
 
 def report(name: str, records: list[Record], folder: Path) -> None:
     """Write the table of one data set."""
-    keys = [k for k in records[0] if k not in ("method", "seed", "quick")]
-    scores = [k for k in keys if k not in ("epochs", "seconds")]
+    scores = [k for k in records[0] if k not in ("method", "seed", "epochs", "seconds")]
     table = summary_table(records, "method", values=scores)
     times = summary_table(records, "method", values=["epochs", "seconds"], digits=0)
     table = table.merge(times, on="method", sort=False)
     paragraphs = [" ".join(part.split()) for part in str(__doc__).split("\n\n")]
     notes = [part for part in paragraphs if part.lower().startswith(f"{name}:")]
     if name == "wikipedia":
-        chance = pd.DataFrame(
+        elsewhere = pd.DataFrame(
             [
                 {
                     "method": f"{method}, measured elsewhere",
@@ -184,15 +216,10 @@ def report(name: str, records: list[Record], folder: Path) -> None:
                 for method, (there, back) in PUBLISHED.items()
             ]
         )
-        table = pd.concat([chance, table])
-    write_results(
-        f"retrieval_{name}",
-        f"Retrieval across modalities: {name}",
-        {"Means and standard deviations over seeds": table},
-        records,
-        notes=notes,
-        folder=folder,
-    )
+        table = pd.concat([elsewhere, table])
+    tables = {"Means and standard deviations over seeds": table}
+    title = f"Retrieval across modalities: {name}"
+    write_tables(f"retrieval_{name}", title, tables, notes=notes, folder=folder)
 
 
 if __name__ == "__main__":
