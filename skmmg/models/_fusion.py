@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
 from skmmg.models._base import Backbone, Layer, Layerwise, ModelOutput, ModelSpec
 from skmmg.nn import GraphTensors, ModalityAttention, ModalityEncoder
+from skmmg.nn._edges import split_by_type
 from skmmg.nn._field import ReceptiveField, receptive_field
 
 EARLY_FUSION = ("concat", "mean", "sum")
@@ -242,7 +243,7 @@ def _states_of(
     """States of the target nodes, (n_samples, out_channels)."""
     if field is not None:
         return net.run_field(x, field)  # type: ignore[operator]
-    return net(split_by_type(x, graph), graph)[target][ids]
+    return net(split_by_type(x, graph.num_nodes), graph)[target][ids]
 
 
 def merge_modalities(h: Tensor, how: str, activation: str | None = "tanh") -> Tensor:
@@ -255,12 +256,6 @@ def merge_modalities(h: Tensor, how: str, activation: str | None = "tanh") -> Te
 
 def _activate(h: Tensor, activation: str | None) -> Tensor:
     return h.tanh() if activation == "tanh" else h
-
-
-def split_by_type(x: Tensor, graph: GraphTensors) -> Mapping[str, Tensor]:
-    """States of all nodes (N, d), given back node type by node type."""
-    parts = torch.split(x, list(graph.num_nodes.values()))
-    return dict(zip(graph.num_nodes, parts, strict=True))
 
 
 def _out_channels(backbone: Backbone | nn.Module) -> int:

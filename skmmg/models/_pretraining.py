@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
 from skmmg.models._base import ModelOutput, ModelSpec
-from skmmg.models._fusion import EARLY_FUSION, merge_modalities, split_by_type
+from skmmg.models._fusion import EARLY_FUSION, merge_modalities
 from skmmg.nn import GraphTensors, ModalityEncoder
+from skmmg.nn._edges import split_by_type
 
 
 class PretrainedSpec(ModelSpec):
@@ -91,7 +92,7 @@ class PretrainedEncoders(nn.Module):
         parts: list[Tensor] = []
         penalties: dict[str, Tensor] = {}
         for group, net, x in zip(self.groups, self.nets, inputs, strict=True):
-            z, terms = net(split_by_type(x, graph), graph, ids)
+            z, terms = net(split_by_type(x, graph.num_nodes), graph, ids)
             parts.append(z)
             penalties |= terms if is_early else _named(terms, group[0])
         z = torch.cat(parts, 1)

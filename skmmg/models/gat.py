@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +13,14 @@ from torch.nn import functional as F
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
 from skmmg.models._base import check_heads
-from skmmg.models._fusion import FusedSpec
+from skmmg.models._homogeneous import HomogeneousBackbone, HomogeneousSpec, Step
 from skmmg.nn import GraphTensors
-from skmmg.nn._dropout import dropout
-from skmmg.nn._edges import EdgeStructure
+from skmmg.nn._edges import EdgeStructure, EdgeType
 from skmmg.nn._gat_conv import ATTENTION, GATConv
-from skmmg.nn._homogeneous import MERGE, merge_relations, split_by_type
-
-EdgeType = tuple[str, str, str]
+from skmmg.nn._homogeneous import HomogeneousGraph
 
 
-class GAT(FusedSpec):
+class GAT(HomogeneousSpec):
     r"""Graph attention network on one graph of all relations.
 
     .. math::
@@ -98,13 +95,12 @@ class GAT(FusedSpec):
     paper: ClassVar[str] = "Graph attention networks, ICLR 2018, arXiv:1710.10903"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **FusedSpec._parameter_constraints,
+        **HomogeneousSpec._parameter_constraints,
         "heads": [Interval(Integral, 1, None, closed="left")],
         "out_heads": [Interval(Integral, 1, None, closed="left")],
         "attention": [StrOptions(set(ATTENTION))],
         "negative_slope": [Interval(Real, 0, None, closed="left")],
         "att_dropout": [Interval(Real, 0, 1, closed="left")],
-        "merge": [StrOptions(set(MERGE))],
     }
 
     def __init__(
@@ -135,11 +131,6 @@ class GAT(FusedSpec):
         self.early_fusion = early_fusion
         self.late_fusion = late_fusion
 
-    @property
-    def uses_edge_weight(self) -> bool:
-        """True: an edge of weight 2 counts as two edges."""
-        return True
-
     def _backbone(self, schema: Schema) -> nn.Module:
         check_heads(self.hidden_channels, self.heads)
         return GATBackbone(
@@ -156,7 +147,7 @@ class GAT(FusedSpec):
         )
 
 
-class GATBackbone(nn.Module):
+class GATBackbone(HomogeneousBackbone):
     """A stack of graph attention layers on one state per node."""
 
     def __init__(
@@ -173,11 +164,8 @@ class GATBackbone(nn.Module):
         att_dropout: float,
         merge: str,
     ) -> None:
-        super().__init__()
-        self.out_channels, self.dropout = channels, dropout
-        self.edge_types, self.merge = tuple(edge_types), merge
         sizes = [(channels // heads, heads)] * (num_layers - 1) + [(channels, out_heads)]
-        self.convs = nn.ModuleList(
+        convs = [
             GATConv(
                 channels,
                 width,
@@ -188,23 +176,15 @@ class GATBackbone(nn.Module):
                 dropout=att_dropout,
             )
             for i, (width, n_heads) in enumerate(sizes[:num_layers])
-        )
+        ]
+        super().__init__(convs, channels, edge_types, dropout=dropout, merge=merge)
 
-    def forward(self, x_dict: Mapping[str, Tensor], graph: GraphTensors) -> dict[str, Tensor]:
-        """New states of all node types."""
-        h = torch.cat(list(x_dict.values()))  # (N, d)
-        edges, weight = self._edges(graph, h.dtype)
-        for conv in cast("Iterable[GATConv]", self.convs):
-            h = F.elu(conv(h, edges, weight))  # (N, d)
-            h = dropout(h, self.dropout, self.training)
-        return split_by_type(h, x_dict)
+    def _step(self, graph: GraphTensors, dtype: torch.dtype) -> Step:
+        edges, weight = self._derived(graph, dtype, "edges and loops", add_loops)
+        return lambda conv, h: F.elu(conv(h, edges, weight))
 
-    def _edges(self, graph: GraphTensors, dtype: torch.dtype) -> tuple[EdgeStructure, Tensor]:
-        """The edges with one from every node to itself, and their weights."""
 
-        def make() -> tuple[EdgeStructure, Tensor]:
-            merged = merge_relations(graph, self.edge_types, self.merge, dtype).with_self_loops()
-            return merged.structure(), merged.weight
-
-        key = ("homogeneous with loops", self.merge, dtype, *self.edge_types)
-        return graph.cached(key, make, of="edges")
+def add_loops(graph: HomogeneousGraph) -> tuple[EdgeStructure, Tensor]:
+    """The edges with one from every node to itself, and their weights."""
+    looped = graph.with_self_loops()
+    return looped.structure(), looped.weight

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from skmmg._sklearn import StrOptions
 from skmmg.graph import Schema
-from skmmg.models._fusion import FusedSpec
-from skmmg.nn import GraphTensors, SparseMatrix
-from skmmg.nn._dropout import dropout
-from skmmg.nn._homogeneous import (
-    MERGE,
-    merge_relations,
-    normalized_adjacency,
-    split_by_type,
-)
-
-EdgeType = tuple[str, str, str]
+from skmmg.models._homogeneous import HomogeneousBackbone, HomogeneousSpec, Step
+from skmmg.nn import GraphTensors
+from skmmg.nn._edges import EdgeType
+from skmmg.nn._homogeneous import normalized_adjacency
 
 
-class GCN(FusedSpec):
+class GCN(HomogeneousSpec):
     r"""Graph convolutional network on one graph of all relations.
 
     .. math::
@@ -84,11 +76,6 @@ class GCN(FusedSpec):
         "arXiv:1609.02907"
     )
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **FusedSpec._parameter_constraints,
-        "merge": [StrOptions(set(MERGE))],
-    }
-
     def __init__(
         self,
         hidden_channels: int = 64,
@@ -107,11 +94,6 @@ class GCN(FusedSpec):
         self.early_fusion = early_fusion
         self.late_fusion = late_fusion
 
-    @property
-    def uses_edge_weight(self) -> bool:
-        """True: edges may have any weight that is at least 0."""
-        return True
-
     def num_hops(self) -> int:
         """One more than the layers: an edge's weight depends on the edges into its source."""
         return self.num_layers + 1 if self.num_layers else 0
@@ -126,7 +108,7 @@ class GCN(FusedSpec):
         )
 
 
-class GCNBackbone(nn.Module):
+class GCNBackbone(HomogeneousBackbone):
     """A stack of graph convolutions on one state per node."""
 
     def __init__(
@@ -138,27 +120,17 @@ class GCNBackbone(nn.Module):
         dropout: float,
         merge: str,
     ) -> None:
-        super().__init__()
-        self.out_channels, self.dropout = channels, dropout
-        self.edge_types, self.merge = tuple(edge_types), merge
-        self.convs = nn.ModuleList(nn.Linear(channels, channels) for _ in range(num_layers))
-        for conv in cast("Iterable[nn.Linear]", self.convs):
+        convs = [nn.Linear(channels, channels) for _ in range(num_layers)]
+        super().__init__(convs, channels, edge_types, dropout=dropout, merge=merge)
+        for conv in convs:
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)
 
-    def forward(self, x_dict: Mapping[str, Tensor], graph: GraphTensors) -> dict[str, Tensor]:
-        """New states of all node types."""
-        h = torch.cat(list(x_dict.values()))  # (N, d)
-        matrix = self._matrix(graph, h.dtype)
-        for conv in cast("Iterable[nn.Linear]", self.convs):
-            h = (matrix @ (h @ conv.weight.t()) + conv.bias).relu()  # (N, d)
-            h = dropout(h, self.dropout, self.training)
-        return split_by_type(h, x_dict)
-
-    def _matrix(self, graph: GraphTensors, dtype: torch.dtype) -> SparseMatrix:
-        merged = merge_relations(graph, self.edge_types, self.merge, dtype)
-        return graph.cached(
-            ("normalized_adjacency", self.merge, dtype, *self.edge_types),
-            lambda: normalized_adjacency(merged.dst, merged.src, merged.weight, merged.num_nodes),
-            of="edges",
+    def _step(self, graph: GraphTensors, dtype: torch.dtype) -> Step:
+        matrix = self._derived(
+            graph,
+            dtype,
+            "normalized_adjacency",
+            lambda g: normalized_adjacency(g.dst, g.src, g.weight, g.num_nodes),
         )
+        return lambda conv, h: (matrix @ (h @ conv.weight.t()) + conv.bias).relu()

@@ -15,10 +15,8 @@ from skmmg.models._base import Layer, check_heads
 from skmmg.models._fusion import FusedSpec
 from skmmg.nn import GraphTensors, HGNNIMAConv
 from skmmg.nn._dropout import dropout
-from skmmg.nn._edges import EdgeStructure
+from skmmg.nn._edges import EdgeStructure, EdgeType
 from skmmg.nn._field import ReceptiveField
-
-EdgeType = tuple[str, str, str]
 
 
 class HGT(FusedSpec):

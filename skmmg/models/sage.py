@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, cast
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from skmmg._sklearn import StrOptions
 from skmmg.graph import Schema
-from skmmg.models._fusion import FusedSpec
+from skmmg.models._homogeneous import HomogeneousBackbone, HomogeneousSpec, Step
 from skmmg.nn import GraphTensors
-from skmmg.nn._dropout import dropout
-from skmmg.nn._homogeneous import MERGE, merge_relations, split_by_type
+from skmmg.nn._edges import EdgeType
 from skmmg.nn._sage_conv import AGGR, Neighborhood, SAGEConv
 
-EdgeType = tuple[str, str, str]
 
-
-class SAGE(FusedSpec):
+class SAGE(HomogeneousSpec):
     r"""GraphSAGE on one graph of all relations.
 
     .. math::
@@ -82,10 +79,9 @@ class SAGE(FusedSpec):
     )
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **FusedSpec._parameter_constraints,
+        **HomogeneousSpec._parameter_constraints,
         "aggr": [StrOptions(set(AGGR))],
         "normalize": ["boolean"],
-        "merge": [StrOptions(set(MERGE))],
     }
 
     def __init__(
@@ -127,7 +123,7 @@ class SAGE(FusedSpec):
         )
 
 
-class SAGEBackbone(nn.Module):
+class SAGEBackbone(HomogeneousBackbone):
     """A stack of GraphSAGE layers on one state per node."""
 
     def __init__(
@@ -141,22 +137,11 @@ class SAGEBackbone(nn.Module):
         normalize: bool,
         merge: str,
     ) -> None:
-        super().__init__()
-        self.out_channels, self.dropout = channels, dropout
-        self.edge_types, self.merge, self.aggr = tuple(edge_types), merge, aggr
-        self.convs = nn.ModuleList(
-            SAGEConv(channels, aggr, normalize=normalize) for _ in range(num_layers)
-        )
+        convs = [SAGEConv(channels, aggr, normalize=normalize) for _ in range(num_layers)]
+        super().__init__(convs, channels, edge_types, dropout=dropout, merge=merge)
+        self.aggr = aggr
 
-    def forward(self, x_dict: Mapping[str, Tensor], graph: GraphTensors) -> dict[str, Tensor]:
-        """New states of all node types."""
-        h = torch.cat(list(x_dict.values()))  # (N, d)
-        merged = merge_relations(graph, self.edge_types, self.merge, h.dtype)
-        near = graph.cached(
-            ("neighborhood", self.aggr, self.merge, h.dtype, *self.edge_types),
-            lambda: Neighborhood(merged, self.aggr),
-            of="edges",
-        )
-        for conv in cast("Iterable[SAGEConv]", self.convs):
-            h = dropout(conv(h, near), self.dropout, self.training)  # (N, d)
-        return split_by_type(h, x_dict)
+    def _step(self, graph: GraphTensors, dtype: torch.dtype) -> Step:
+        name = ("neighborhood", self.aggr)
+        near = self._derived(graph, dtype, name, lambda g: Neighborhood(g, self.aggr))
+        return lambda conv, h: conv(h, near)

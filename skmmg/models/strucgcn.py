@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from skmmg._sklearn import Interval, StrOptions
+from skmmg._sklearn import Interval
 from skmmg.graph import Schema
-from skmmg.models._fusion import FusedSpec
+from skmmg.models._homogeneous import HomogeneousBackbone, HomogeneousSpec, Step
 from skmmg.nn import GraphTensors, SparseMatrix
-from skmmg.nn._dropout import dropout
-from skmmg.nn._homogeneous import (
-    MERGE,
-    HomogeneousGraph,
-    inverse_root,
-    merge_relations,
-    split_by_type,
-)
+from skmmg.nn._edges import EdgeType
+from skmmg.nn._homogeneous import HomogeneousGraph, inverse_root
 from skmmg.nn._structure import StructuralMatrix, structural_weights
 
-EdgeType = tuple[str, str, str]
 
-
-class StrucGCN(FusedSpec):
+class StrucGCN(HomogeneousSpec):
     r"""Structure-enhanced graph convolutional network, with early or late fusion.
 
     .. math::
@@ -126,13 +118,12 @@ class StrucGCN(FusedSpec):
     )
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **FusedSpec._parameter_constraints,
+        **HomogeneousSpec._parameter_constraints,
         "self_weight": [Interval(Real, 0, None, closed="left")],
         "adj_weight": [Interval(Real, 0, None, closed="left")],
         "struct_weight": [Interval(Real, 0, None, closed="left")],
         "max_ring": [Interval(Integral, 1, None, closed="left")],
         "max_pairs": [Interval(Integral, 2, None, closed="left")],
-        "merge": [StrOptions(set(MERGE))],
     }
 
     def __init__(
@@ -162,11 +153,6 @@ class StrucGCN(FusedSpec):
         self.merge = merge
         self.early_fusion = early_fusion
         self.late_fusion = late_fusion
-
-    @property
-    def uses_edge_weight(self) -> bool:
-        """True: edges may have any weight that is at least 0."""
-        return True
 
     @property
     def samples(self) -> bool:
@@ -220,7 +206,7 @@ class Operators:
         return self.scales[place] * (matrix @ (self.scales[place] * h))
 
 
-class StrucGCNBackbone(nn.Module):
+class StrucGCNBackbone(HomogeneousBackbone):
     """A stack of StrucGCN layers on one state per node."""
 
     def __init__(
@@ -235,39 +221,28 @@ class StrucGCNBackbone(nn.Module):
         max_pairs: int,
         merge: str,
     ) -> None:
-        super().__init__()
-        self.out_channels, self.dropout = channels, dropout
-        self.edge_types, self.merge, self.mix = tuple(edge_types), merge, mix
-        self.max_ring, self.max_pairs = max_ring, max_pairs
-        self.convs = nn.ModuleList(
-            nn.Linear(2 * channels, channels, bias=False) for _ in range(num_layers)
-        )
-        for conv in cast("Iterable[nn.Linear]", self.convs):
+        convs = [nn.Linear(2 * channels, channels, bias=False) for _ in range(num_layers)]
+        super().__init__(convs, channels, edge_types, dropout=dropout, merge=merge)
+        self.mix, self.max_ring, self.max_pairs = mix, max_ring, max_pairs
+        for conv in convs:
             nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
 
-    def forward(self, x_dict: Mapping[str, Tensor], graph: GraphTensors) -> dict[str, Tensor]:
-        """New states of all node types."""
-        h = torch.cat(list(x_dict.values()))  # (N, d)
-        if len(self.convs):
-            operators = self._operators(graph, h.dtype)
-        for conv in self.convs:
-            h = torch.cat([operators.mixed(h), operators.left_out(h)], 1)  # (N, 2d)
-            h = dropout(conv(h).relu(), self.dropout, self.training)  # (N, d)
-        return split_by_type(h, x_dict)
+    def _step(self, graph: GraphTensors, dtype: torch.dtype) -> Step:
+        operators = self._operators(graph, dtype)
+
+        def step(conv: nn.Linear, h: Tensor) -> Tensor:
+            return conv(torch.cat([operators.mixed(h), operators.left_out(h)], 1)).relu()
+
+        return step
 
     def _operators(self, graph: GraphTensors, dtype: torch.dtype) -> Operators:
-        """The matrices; the structure is shared by all mixes, as it depends on the edges alone."""
-        merged = merge_relations(graph, self.edge_types, self.merge, dtype)
-        structure = graph.cached(
-            ("structure", self.max_ring, self.max_pairs, dtype, *self.edge_types),
-            lambda: find_structure(merged, self.max_ring, self.max_pairs),
-            of="edges",
+        """The matrices; the structure is shared by all mixes."""
+        rings = (self.max_ring, self.max_pairs)
+        structure = self._derived(
+            graph, dtype, ("structure", *rings), lambda g: find_structure(g, *rings)
         )
-        return graph.cached(
-            ("mixed", self.mix, self.merge, self.max_ring, self.max_pairs, dtype, *self.edge_types),
-            lambda: mix_operators(merged, structure, self.mix),
-            of="edges",
-        )
+        name = ("mixed", self.mix, *rings)
+        return self._derived(graph, dtype, name, lambda g: mix_operators(g, structure, self.mix))
 
 
 def find_structure(graph: HomogeneousGraph, max_ring: int, max_pairs: int) -> StructuralMatrix:

@@ -251,6 +251,11 @@ def stack_slices(sizes: Mapping[K, int]) -> dict[K, slice]:
     return out
 
 
+def split_by_type(x: Tensor, sizes: Mapping[K, int]) -> dict[K, Tensor]:
+    """Stacked rows (n_nodes of all types, ...), given back part by part."""
+    return dict(zip(sizes, torch.split(x, list(sizes.values())), strict=True))
+
+
 def _slices_of(mask: Tensor, slices: Mapping[str, slice]) -> dict[str, slice]:
     """The slices of what a mask leaves of every slice."""
     return stack_slices({name: int(mask[part].sum()) for name, part in slices.items()})

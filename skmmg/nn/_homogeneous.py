@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -177,12 +177,6 @@ def normalized_adjacency(
     degree = torch.segment_reduce(graph.weight, "sum", offsets=graph.offsets(), unsafe=True)
     scale = inverse_root(degree)
     return replace(graph, weight=scale[graph.dst] * graph.weight * scale[graph.src]).matrix()
-
-
-def split_by_type(h: Tensor, x_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """States of all nodes as states of every node type, in the order of `x_dict`."""
-    parts = torch.split(h, [len(x) for x in x_dict.values()])
-    return dict(zip(x_dict, parts, strict=True))
 
 
 def inverse_root(degree: Tensor) -> Tensor:
