@@ -34,8 +34,10 @@ from skmmg.training import (
     GraphNet,
     NodeDataset,
     Ranks,
+    autocast,
     choose_device,
     column_statistics,
+    compute,
     infer_in_blocks,
     private_seed,
     train,
@@ -69,7 +71,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         "tol": [Interval(Real, 0, None, closed="left")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "device": [str],
-        "precision": [StrOptions({"auto", "float32", "float64"})],
+        "precision": [StrOptions({"auto", "float32", "float64", "bf16"})],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -258,6 +260,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
                 n_iter_no_change=self.n_iter_no_change,
                 tol=self.tol,
                 device=device,
+                precision=self.precision,
                 verbose=self.verbose,
                 callbacks=callbacks,
             )
@@ -317,10 +320,8 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
             return self._infer_in_blocks(module, focus, state, self.batch_size)
         graph = self._inference_tensors(focus)
         ids = torch.tensor(focus.ids, device=graph.device)
-        infer = getattr(module, "infer", module)
         with torch.no_grad():
-            output: ModelOutput = infer(graph, ids)
-        return output
+            return compute(getattr(module, "infer", module), graph, ids, self.precision)
 
     def _infer_in_blocks(
         self, module: nn.Module, focus: Focus, state: FittedState, batch_size: int
@@ -328,8 +329,9 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         """The same numbers, from parts of the graph."""
         spec: ModelSpec = state["spec_"]
         check_samples(spec)
-        store = focus.store(state["missing_"], choose_device(self.device), self._inference_dtype())
-        with torch.no_grad():
+        device = choose_device(self.device)
+        store = focus.store(state["missing_"], device, self._inference_dtype())
+        with torch.no_grad(), autocast(self.precision, device):
             return infer_in_blocks(
                 module, store, focus.ids, num_hops=spec.num_hops(), batch_size=batch_size
             )
@@ -358,7 +360,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         if read is None:
             return []
         edges = graph.edges(self.schema_.edge_types)
-        with torch.no_grad():
+        with torch.no_grad(), autocast(self.precision, choose_device(self.device)):
             return [layer.by_relation(edges) for layer in read(graph)]
 
     def _inference_dtype(self) -> torch.dtype:

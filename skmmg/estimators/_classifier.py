@@ -100,9 +100,11 @@ class MultiModalGraphClassifier(
         Weights of the classes in the loss, or in the probe.
     device : str, default="auto"
         A torch device; "auto" takes a GPU where there is one.
-    precision : {"auto", "float32", "float64"}, default="auto"
+    precision : {"auto", "float32", "float64", "bf16"}, default="auto"
         "auto" trains in float32; it infers views in float32, and rows of a 2-D X in float64, so
-        that a row's result does not depend on the batch it comes in.
+        that a row's result does not depend on the batch it comes in. "bf16" trains and infers with
+        products of bfloat16 (torch's autocast), on a CPU or on a CUDA device from Ampere on;
+        weights, sums over edges, softmax, losses and outputs stay in float32.
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last fit. The optimizer starts afresh.
     random_state : int, RandomState instance or None, default=None

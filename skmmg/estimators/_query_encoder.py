@@ -20,7 +20,14 @@ from skmmg.estimators._labels import KnownLabels
 from skmmg.estimators._split import split_off_validation
 from skmmg.graph import NodeView
 from skmmg.models import MODELS, DualMLP, ModelSpec, get_model
-from skmmg.training import FUSED, Contrast, ContrastiveLoss, choose_device, scale_features
+from skmmg.training import (
+    FUSED,
+    Contrast,
+    ContrastiveLoss,
+    choose_device,
+    compute,
+    scale_features,
+)
 
 RETRIEVAL_MODELS = {**MODELS, DualMLP.name: DualMLP, **CLASSIC}
 
@@ -263,7 +270,8 @@ class QueryEncoder(GraphEstimator):
             ids = focus.ids[groups == fold]
             seen = graphs.make(graph, ids, fold, modality)
             with torch.no_grad():
-                output = module(seen, torch.tensor(ids, device=graph.device))
+                seen_ids = torch.tensor(ids, device=graph.device)
+                output = compute(module, seen, seen_ids, self.precision)
             out[groups == fold] = output.logits.cpu().numpy()
         return out
 

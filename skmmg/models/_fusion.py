@@ -15,6 +15,7 @@ from skmmg.models._base import Backbone, Layer, Layerwise, ModelOutput, ModelSpe
 from skmmg.nn import GraphTensors, ModalityAttention, ModalityEncoder
 from skmmg.nn._edges import split_by_type
 from skmmg.nn._field import ReceptiveField, receptive_field
+from skmmg.nn._precision import log_softmax
 
 EARLY_FUSION = ("concat", "mean", "sum")
 LATE_FUSION = ("attention", "mean", "concat", "logits")
@@ -146,7 +147,7 @@ class LateReadOut(nn.Module):
         """Output from states (n_modalities, n_samples, width)."""
         if self.late_fusion == "logits":
             scores = [head(z) for head, z in zip(self.heads, parts, strict=True)]
-            logits = torch.stack([s.log_softmax(1) for s in scores]).mean(0)
+            logits = torch.stack([log_softmax(s, 1) for s in scores]).mean(0)
             return ModelOutput(logits, parts.mean(0))
         weights = None
         if self.attention is not None:

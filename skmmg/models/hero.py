@@ -15,6 +15,7 @@ from skmmg.graph import Schema
 from skmmg.models._pretraining import PretrainedSpec
 from skmmg.nn import GraphTensors, SparseMatrix
 from skmmg.nn._inputs import Features
+from skmmg.nn._precision import in_float32
 from skmmg.nn._relations import mean_adjacency
 from skmmg.nn._self_expression import (
     choose_landmarks,
@@ -251,6 +252,7 @@ class HERONet(nn.Module):
         both = torch.cat([h[self.target][ids], x_dict[self.target][ids]], 1)
         return self.heterogeneous(both)
 
+    @in_float32
     def _losses(self, het: Tensor, hom: Tensor) -> dict[str, Tensor]:
         p_het, p_hom = F.relu(self.consistent(het)), F.relu(self.consistent(hom))
         q_het, q_hom = F.relu(self.specific(het)), F.relu(self.specific(hom))

@@ -17,6 +17,7 @@ from skmmg.models._base import ModelOutput, ModelSpec
 from skmmg.nn import GraphTensors, ModalityEncoder
 from skmmg.nn._by_type import ByType
 from skmmg.nn._dropout import dropout
+from skmmg.nn._precision import in_float32, softmax
 from skmmg.nn._walks import Neighborhood, Walker
 
 
@@ -266,6 +267,7 @@ class HetGNNNet(nn.Module):
         seed, edges = int(self.walk_seed.item()), graph.edges(self.edge_types)
         return graph.cached(("walker", self.edge_types, seed), lambda: Walker(edges, seed), "edges")
 
+    @in_float32
     def _link_loss(self, z: Tensor, graph: GraphTensors) -> Tensor:
         """Skip-gram loss of one pair of every walk, z (n_nodes of all types, d)."""
         walker, (length, number) = self._walker(graph), self.walks
@@ -337,5 +339,5 @@ class TypeAttention(nn.Module):
         own, other = self.weight.chunk(2)
         scores = F.leaky_relu((parts[:, :1] @ own) + parts @ other, 0.01)  # (n, 1 + T)
         there = F.pad(found, (1, 0), value=True)
-        weights = scores.masked_fill(~there, -torch.inf).softmax(1)
+        weights = softmax(scores.masked_fill(~there, -torch.inf), 1)
         return (weights.unsqueeze(2) * parts).sum(1)

@@ -18,6 +18,7 @@ from skmmg.nn._by_type import ByType
 from skmmg.nn._dropout import dropout as drop
 from skmmg.nn._entity_features import EntityFeatures
 from skmmg.nn._field import receptive_field
+from skmmg.nn._precision import widen
 
 # half of the reliability is reached with so many linked entities
 _HALF_RELIABLE = 6
@@ -252,7 +253,8 @@ class IDKGModule(nn.Module):
 
     def _gate(self, v: Tensor) -> Tensor:
         gates = [*(self.gates[m] for m in self.modalities), self.kg_gate]
-        return torch.stack([g(v_m) for g, v_m in zip(gates, v, strict=True)]).sigmoid()
+        scores = torch.stack([g(v_m) for g, v_m in zip(gates, v, strict=True)])
+        return widen(scores).sigmoid()
 
     def _teach(self, weight: Tensor, n_linked: Tensor) -> dict[str, Tensor]:
         """What keeps the weight of the knowledge graph at its reliability."""

@@ -14,6 +14,7 @@ from skmmg.models._base import ModelOutput, ModelSpec
 from skmmg.nn import GraphTensors, ModalityEncoder
 from skmmg.nn._dropout import dropout as drop
 from skmmg.nn._mhgat_conv import AGGR, MHGATConv
+from skmmg.nn._precision import softmax
 from skmmg.nn._relation_pairs import RelationPairs
 
 # An epoch is one step. At torch's 0.1 the running statistics trail ten epochs behind the weights,
@@ -230,7 +231,7 @@ class LayerFusion(nn.Module):
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """States (n_nodes, n_modalities, channels) to (n_nodes, channels) and the weights."""
         hidden = self._drop(self.lin(self._drop(h))).tanh()
-        weight = self._drop(self.att(hidden)).tanh().softmax(1)  # (N, M, 1)
+        weight = softmax(self._drop(self.att(hidden)).tanh(), 1)  # (N, M, 1)
         return (weight * h).sum(1), weight.squeeze(-1)
 
     def _drop(self, x: Tensor) -> Tensor:

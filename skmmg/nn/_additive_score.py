@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skmmg.nn._precision import in_float32
+
 # cells of (edges x channels) that are held at a time
 _CELLS = 1 << 22
 
 
+@in_float32
 def additive_score(
     query: Tensor, key: Tensor, vector: Tensor, ends: tuple[Tensor, Tensor], slope: float
 ) -> Tensor:

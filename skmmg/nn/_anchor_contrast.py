@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from skmmg.nn._precision import in_float32
+
 # states that are contrasted with each other; the batch of IDKG
 _GROUP = 64
 
 
+@in_float32
 def anchor_contrast(h: Tensor, labels: Tensor, anchors: Tensor, temperature: float) -> Tensor:
     r"""Pull states to the anchor of their class, away from states and anchors of other classes.
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from skmmg.nn._dropout import dropout
 from skmmg.nn._edges import EdgeType
 from skmmg.nn._inputs import GraphTensors
+from skmmg.nn._precision import softmax
 from skmmg.nn._relations import mean_adjacency
 
 _GAIN = 1.414
@@ -107,7 +108,7 @@ class AttHGNNConv(nn.Module):
         pair = torch.cat([p @ self.key_weight[i], query], 2)  # (1 + R_t, n, 2 att)
         pair = dropout(pair, self.att_dropout, self.training)
         scores = nn.functional.elu(pair @ self.score_weight[i]).squeeze(2)
-        return scores.softmax(0)
+        return softmax(scores, 0)
 
 
 def _xavier(n_matrices: int, n_rows: int, n_cols: int) -> nn.Parameter:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from skmmg.nn._dropout import dropout as drop
+from skmmg.nn._precision import softmax
 
 NORMS = ("batch", "layer")
 # An epoch is one step: at torch's 0.1 the running statistics trail ten epochs behind the weights.
@@ -96,7 +97,7 @@ class ChannelMixer(nn.Module):
     def _mix(self, h: Tensor) -> Tensor:
         query, key = self.query(h), self.key(h)  # (n, c, d_q)
         scores = query @ key.transpose(1, 2) / sqrt(query.shape[-1])  # (n, c, c)
-        beta = drop(scores.softmax(-1), self.att_dropout, self.training)
+        beta = drop(softmax(scores, -1), self.att_dropout, self.training)
         return h + self.gamma * (beta @ self.value(h))
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from skmmg.nn._edges import EdgeStructure
+from skmmg.nn._precision import in_float32
 from skmmg.nn._sparse import SparseMatrix
 
 
@@ -22,6 +23,7 @@ class Step:
     matrix: SparseMatrix  # (n_rows, n_columns)
 
 
+@in_float32
 def complete(h: Tensor, steps: Iterable[Step]) -> Tensor:
     """The states (n, channels) after these steps, one after the other."""
     return _Complete.apply(h, tuple(steps), False)

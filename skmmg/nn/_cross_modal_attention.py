@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from skmmg.nn._precision import softmax
+
 
 class CrossModalAttention(nn.Module):
     r"""Each modality of a sample looks at all of its modalities, itself included.
@@ -52,5 +54,5 @@ class CrossModalAttention(nn.Module):
             ((h_m @ w_m) * h).sum(2) / root  # (M, n)
             for h_m, w_m in zip(h, self.weight, strict=True)
         ]
-        weight = torch.stack(scores).softmax(1)  # (M, M, n)
+        weight = softmax(torch.stack(scores), 1)  # (M, M, n)
         return torch.einsum("mni,nid->mid", weight, h), weight

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from skmmg.nn._edges import EdgeType, stack_slices
 from skmmg.nn._inputs import GraphTensors
 from skmmg.nn._knowledge_graph import Triples, embed_entities, links
+from skmmg.nn._precision import in_float32
 from skmmg.nn._sparse import SparseMatrix
 
 
@@ -78,6 +79,7 @@ class EntityFeatures(nn.Module):
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("scale", torch.ones(channels))
 
+    @in_float32
     def learn(self, graph: GraphTensors) -> None:
         """Learn the vectors from a graph and the labels that it shows; once for a graph."""
         if graph.row_order is None:  # a graph with shuffled features is the one it was made of

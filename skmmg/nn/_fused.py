@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from skmmg.nn import _compile
 from skmmg.nn._edge_stage import RelationMatrices, Switches, sparse_pass
 from skmmg.nn._edges import EdgeStructure
+from skmmg.nn._precision import in_float32
 
 _SOURCE = Path(__file__).parent / "_kernel.cpp"
 _SCALARS = {torch.float32: "float", torch.float64: "double"}
@@ -74,6 +75,7 @@ def kernel_for(
     )
 
 
+@in_float32
 def fused_pass(
     query: Tensor,
     pair: Tensor,

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from skmmg.nn._checks import check_option
 from skmmg.nn._dropout import dropout
 from skmmg.nn._edges import EdgeStructure
+from skmmg.nn._precision import softmax
 from skmmg.nn._sparse import edge_sum, segment_softmax
 
 SEMANTIC_SCOPES = ("global", "node")
@@ -107,7 +108,7 @@ class HANConv(nn.Module):
         h = self.lin(h)
         table = h.view(len(h), self.heads, -1).transpose(0, 1).contiguous()  # (heads, n, dk)
         z = torch.stack([self._attend(table, p, e) for p, e in enumerate(metapaths)])  # (P, n, d)
-        weight = self._semantic_score(z, keep_score).softmax(0)  # (P, n | 1)
+        weight = softmax(self._semantic_score(z, keep_score), 0)  # (P, n | 1)
         return (weight.unsqueeze(-1) * z).sum(0), weight
 
     def _attend(self, table: Tensor, p: int, edges: EdgeStructure) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from skmmg.nn._precision import narrow
+
 # oneDNN's product: on AMD it uses AVX-512 where MKL, which torch's own functions call, does not.
 # inductor calls it by this name; where a build lacks it, torch's own functions do.
 _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -36,7 +38,7 @@ def _has_onednn(x: Tensor) -> bool:
 
 def constant_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``x @ weight.t() + bias`` of an input (n, d) that needs no gradient."""
-    return _ConstantLinear.apply(x, weight, bias)
+    return _ConstantLinear.apply(*narrow(x, weight, bias))
 
 
 class _ConstantLinear(torch.autograd.Function):

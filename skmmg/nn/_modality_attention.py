@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from skmmg.nn._checks import check_option
+from skmmg.nn._precision import softmax
 
 
 class ModalityAttention(nn.Module):
@@ -51,5 +52,5 @@ class ModalityAttention(nn.Module):
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """States (n_modalities, n_nodes, channels) to (n_nodes, channels) and the weights."""
-        weight = self.score(h).softmax(0)  # (M, n, 1)
+        weight = softmax(self.score(h), 0)  # (M, n, 1)
         return (weight * h).sum(0), weight.squeeze(-1).t()

@@ -13,6 +13,7 @@ from skmmg.nn._completion import Step, complete, copy_step, mean_step
 from skmmg.nn._dropout import dropout as drop
 from skmmg.nn._inputs import GraphTensors
 from skmmg.nn._linear import constant_linear
+from skmmg.nn._precision import widen
 from skmmg.nn._sparse import SparseMatrix
 
 # rounds of "mean_neighbors": movie -> director -> another movie of the same director
@@ -103,7 +104,8 @@ class ModalityEncoder(nn.Module):
             for modality in self.modalities
             for node_type in graph.num_nodes
         ]
-        h = torch.cat(parts).view(len(self.modalities), -1, self.channels)
+        # states are float32 under autocast too
+        h = widen(torch.cat(parts)).view(len(self.modalities), -1, self.channels)
         if graph.row_order is not None:
             h = h[:, graph.row_order]
         if self.activation == "tanh":

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skmmg.nn._dropout import dropout
+from skmmg.nn._precision import softmax
 
 
 class MultiHead(nn.Module):
@@ -57,7 +58,7 @@ class MultiHead(nn.Module):
         flat = sets.flatten(1, 2)
         query, key = self._project(flat, 0), self._project(flat, 1)  # (n, h, M * s, c)
         score = (query @ key.transpose(2, 3)) * query.shape[3] ** -0.5
-        alpha = score.unflatten(3, (n_sets, size)).softmax(4)  # (n, h, M * s, M, s)
+        alpha = softmax(score.unflatten(3, (n_sets, size)), 4)  # (n, h, M * s, M, s)
         alpha = dropout(alpha, self.dropout, self.training).unflatten(2, (n_sets, size))
         others = 1 - torch.eye(n_sets, dtype=sets.dtype, device=sets.device)
         pairs = others / others.sum() if n_sets > 1 else torch.ones_like(others)
@@ -67,7 +68,7 @@ class MultiHead(nn.Module):
 
     def _attend(self, query: Tensor, key: Tensor) -> Tensor:
         score = (query @ key.transpose(2, 3)) * query.shape[3] ** -0.5
-        return dropout(score.softmax(3), self.dropout, self.training)
+        return dropout(softmax(score, 3), self.dropout, self.training)
 
     def _project(self, x: Tensor, part: int) -> Tensor:
         """Queries (0), keys (1) or values (2) by head, (n, s, d) -> (n, h, s, c)."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from skmmg.nn._edges import EdgeStructure
+from skmmg.nn._precision import in_float32
 from skmmg.nn._sparse import SparseMatrix
 
 # cells of (edges x columns) that the maximum holds at a time
@@ -60,6 +61,7 @@ class RelationPairs:
         """Sum of the sources of every pair, edge by edge: (N, c) -> (P, c)."""
         return self.members @ x
 
+    @in_float32
     def max(self, x: Tensor) -> Tensor:
         """Maximum over the sources of every pair, column by column: (N, c) -> (P, c).
 
@@ -67,6 +69,7 @@ class RelationPairs:
         """
         return _PairMax.apply(x, self)
 
+    @in_float32
     def softmax(self, score: Tensor, absent: Tensor | None = None) -> Tensor:
         """Softmax over the pairs of every node, column by column: (P, c) -> (P, c).
 

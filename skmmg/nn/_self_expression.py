@@ -13,12 +13,14 @@ from torch import Tensor
 
 from skmmg.nn._edges import stack_slices
 from skmmg.nn._inputs import Features, GraphTensors
+from skmmg.nn._precision import in_float32
 from skmmg.nn._sparse import SparseMatrix
 
 _BLOCK_ROWS = 4096
 Block = np.ndarray | sp.csr_array
 
 
+@in_float32
 def self_expression(
     h: Tensor, reference: Tensor, ridge: float, penalty: Tensor | None = None
 ) -> Tensor:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from skmmg.nn._dropout import dropout as drop
 from skmmg.nn._edges import EdgeStructure, Segments
+from skmmg.nn._precision import in_float32
 
 with warnings.catch_warnings():
     # torch says once per process that its CSR tensors are in beta.
@@ -30,6 +31,7 @@ with warnings.catch_warnings():
 _BLOCK = 1 << 18
 
 
+@in_float32
 def edge_dot(query: Tensor, table: Tensor, edges: EdgeStructure) -> Tensor:
     """Dot product of an edge's destination and source row: (B, N, c), (B, rows, c) -> (B, E).
 
@@ -38,6 +40,7 @@ def edge_dot(query: Tensor, table: Tensor, edges: EdgeStructure) -> Tensor:
     return _EdgeDot.apply(query, table, edges)
 
 
+@in_float32
 def edge_sum(
     weight: Tensor, table: Tensor, edges: EdgeStructure, transpose: bool = False
 ) -> Tensor:
@@ -48,11 +51,13 @@ def edge_sum(
     return _EdgeSum.apply(weight, table, edges, transpose)
 
 
+@in_float32
 def segment_softmax(x: Tensor, segments: Segments) -> Tensor:
     """Softmax within segments, along the last axis of a contiguous flat or stacked tensor."""
     return _SegmentSoftmax.apply(x, segments)
 
 
+@in_float32
 def segment_sum(x: Tensor, segments: Segments) -> Tensor:
     """Sum of a flat tensor within segments: (E,) -> (n_segments,)."""
     return _SegmentSum.apply(x, segments)
@@ -94,7 +99,7 @@ class SparseMatrix:
         return self.matrix.shape
 
     def __matmul__(self, dense: Tensor) -> Tensor:
-        return _SparseMatmul.apply(dense, self.matrix, self.transposed)
+        return _sparse_matmul(dense, self.matrix, self.transposed)
 
     def take(self, rows: Tensor) -> SparseMatrix:
         """The matrix of these rows."""
@@ -245,6 +250,11 @@ class _SegmentSoftmax(torch.autograd.Function):
         product = (out * grads[0]).reshape(-1)
         total = segment_sum(product, segments)[segments.index]
         return (product - out.reshape(-1) * total).view(out.shape), None
+
+
+@in_float32
+def _sparse_matmul(dense: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
+    return _SparseMatmul.apply(dense, matrix, transposed)
 
 
 class _SparseMatmul(torch.autograd.Function):

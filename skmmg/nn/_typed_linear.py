@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from skmmg.nn._linear import product
+from skmmg.nn._precision import narrow
 
 
 def typed_linear(
     h: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], slices: Sequence[slice]
 ) -> Tensor:
     """(M, N, d) to (M, N, d'): every slice of the rows by its own weight (d', d) and bias (d')."""
-    return _TypedLinear.apply(h, tuple(slices), *weights, *biases)
+    h, *parameters = narrow(h, *weights, *biases)
+    return _TypedLinear.apply(h, tuple(slices), *parameters)
 
 
 class _TypedLinear(torch.autograd.Function):

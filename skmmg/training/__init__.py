@@ -7,6 +7,7 @@ from skmmg.training._infomax import Infomax, InfomaxLoss
 from skmmg.training._losses import ClassificationLoss, SelfSupervisedLoss
 from skmmg.training._net import GraphNet, NodeDataset
 from skmmg.training._parallel import Ranks
+from skmmg.training._precision import autocast, compute
 from skmmg.training._progress import EpochTasks
 from skmmg.training._queries import hide, silence
 from skmmg.training._store import GraphStore
@@ -29,8 +30,10 @@ __all__ = [
     "Ranks",
     "SelfSupervisedLoss",
     "Statistics",
+    "autocast",
     "choose_device",
     "column_statistics",
+    "compute",
     "graph_tensors",
     "hide",
     "infer_in_blocks",

@@ -8,11 +8,11 @@ from itertools import combinations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from skmmg.models import ModelOutput
 from skmmg.nn import GraphTensors
+from skmmg.nn._precision import normalize
 from skmmg.training._losses import weighted_cross_entropy
 
 FUSED = "*"
@@ -110,7 +110,7 @@ class Contrast(nn.Module):
         outputs, views = [], []
         for modality in self.modalities:
             outputs.append(self.module(self.graphs(graph, fold, modality), ids[rows]))
-            views.append((F.normalize(outputs[-1].logits), self._has(graph, modality, ids[rows])))
+            views.append((normalize(outputs[-1].logits), self._has(graph, modality, ids[rows])))
         penalties = {
             name: torch.stack([output.penalties[name] for output in outputs]).mean()
             for name in outputs[0].penalties

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from skmmg.models import ModelOutput
 from skmmg.models._base import Layer, Layerwise
 from skmmg.training._batches import prefetch
+from skmmg.training._precision import widened
 from skmmg.training._sampler import Hop, Neighborhood
 from skmmg.training._store import GraphStore
 
@@ -130,11 +131,12 @@ def _blocks(ids: np.ndarray, size: int) -> Iterator[np.ndarray]:
 def _plain(output: ModelOutput) -> ModelOutput:
     """What a prediction needs, off the device."""
     weights = output.modality_weights
-    return ModelOutput(
+    plain = ModelOutput(
         output.logits.cpu(),
         output.embedding.cpu(),
         modality_weights=None if weights is None else weights.cpu(),
     )
+    return widened(plain)
 
 
 def _join(outputs: list[ModelOutput], n_samples: int) -> ModelOutput:

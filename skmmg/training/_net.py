@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from skmmg.models import ModelOutput
 from skmmg.nn import GraphTensors
 from skmmg.training._parallel import Ranks
+from skmmg.training._precision import compute
 from skmmg.training._stopping import StopTraining
 from skmmg.training._store import GraphStore
 
@@ -64,10 +65,12 @@ class GraphNet(NeuralNet):
         self,
         module: nn.Module,
         *args: Any,
+        precision: str = "float32",
         iterator_train: Callable[..., Any] = GraphLoader,
         iterator_valid: Callable[..., Any] = GraphLoader,
         **kwargs: Any,
     ) -> None:
+        self.precision = precision
         super().__init__(
             module,
             *args,
@@ -82,7 +85,7 @@ class GraphNet(NeuralNet):
 
     def infer(self, x: tuple[GraphTensors, Tensor], **fit_params: Any) -> ModelOutput:
         """Run the module on a graph and some of its target nodes."""
-        return self.module_(*x)
+        return compute(self.module_, *x, self.precision)
 
     def get_loss(
         self,

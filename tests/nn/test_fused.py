@@ -202,6 +202,20 @@ def test_gradients_and_second_derivatives_are_right() -> None:
 
 
 @needs_compiler
+def test_the_kernel_takes_what_autocast_has_rounded_in_float32() -> None:
+    h, edges = make_structure(torch.float32, 2, 8)
+    conv = make_conv(2, scale=0.3).float()
+    exact = run(conv, h, edges, "fused")
+    with torch.autocast("cpu", torch.bfloat16):
+        found = {backend: run(conv, h, edges, backend) for backend in ("sparse", "fused")}
+    for results in found.values():
+        assert not torch.equal(results["out"], exact["out"])
+        assert {values.dtype for values in results.values()} == {torch.float32}
+        for name, values in exact.items():
+            assert (results[name] - values).norm() <= 0.02 * values.norm(), name
+
+
+@needs_compiler
 def test_nothing_is_kept_per_edge() -> None:
     h, edges = draw_structure(100, 40_000)
     sizes: list[int] = []
