@@ -83,7 +83,10 @@ class QueryEncoder(GraphEstimator):
     def _choose_modalities(self) -> tuple[str, str]:
         known = self._own_modalities()
         if not known:
-            raise ValueError(f"Nodes of type {self.schema_.target!r} have no modality to search.")
+            raise ValueError(
+                "Items have to have a modality to be searched by, but nodes of type "
+                f"{self.schema_.target!r} have none. Take a view of nodes with features."
+            )
         query = known[0] if self.query is None else self.query
         gallery = known[-1] if self.gallery is None else self.gallery
         for name, modality in (("query", query), ("gallery", gallery)):
@@ -123,7 +126,14 @@ class QueryEncoder(GraphEstimator):
                 f"model={self.model!r} is not known.{hint} Known models: "
                 f"{', '.join(RETRIEVAL_MODELS)}; or pass a spec such as skmmg.models.MMGCN()."
             )
-        return get_model(self.model)
+        spec = get_model(self.model)
+        reason = _unfit(spec)
+        if reason:
+            raise ValueError(
+                f"The model of a retriever has to map items to outputs that a contrastive loss can "
+                f"train, got {spec!r}, {reason}. Take another one, such as model='mm_gcn'."
+            )
+        return spec
 
     def _shown_labels(self, focus: Focus, y: np.ndarray) -> KnownLabels:
         """No labels: the class of a query is the answer, or next to it."""
@@ -305,6 +315,15 @@ class QueryEncoder(GraphEstimator):
         if not len(places):
             raise ValueError(f"No item of X has modality {modality!r}, so there is no score.")
         return self._encode(focus.at(focus.ids[places]), modality), places
+
+
+def _unfit(spec: ModelSpec) -> str:
+    """Why a model cannot be trained to retrieve; nothing if it can."""
+    if spec.self_supervised:
+        return "which is trained without labels, by a loss of its own"
+    if spec.tasks == ("graph classification",):
+        return "whose samples are graphs"
+    return ""
 
 
 def _block(focus: Focus, modality: str) -> tuple[Any, np.ndarray]:

@@ -42,8 +42,10 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
     gallery : str or None, default=None
         Modality that is searched in, or "*". None: the last one.
     model : str or ModelSpec, default="mm_gcn"
-        A model, see `skmmg.list_models`; "dual_mlp", a small network per modality without a graph;
-        "cca", scikit-learn's canonical correlation analysis; "semantic", posteriors of a logistic
+        A model, see `skmmg.list_models`, but those that are trained without labels, by a loss of
+        their own ("shgp", "hero", "hetgnn" with ``objective="link"``), and "mm_gcn_pool", whose
+        samples are graphs; "dual_mlp", a small network per modality without a graph; "cca",
+        scikit-learn's canonical correlation analysis; "semantic", posteriors of a logistic
         regression in each modality; or a spec. Parameters of any of them can be set as
         ``model__hidden_channels``.
     objective : {"auto", "pairs", "labels"}, default="auto"

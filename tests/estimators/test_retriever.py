@@ -12,10 +12,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils import Bunch
 
-from skmmg import CrossModalRetriever, MultiModalGraph, NodeView, RadiusGraph, stack_modalities
+from skmmg import (
+    CrossModalRetriever,
+    MultiModalGraph,
+    NodeView,
+    RadiusGraph,
+    stack_graphs,
+    stack_modalities,
+)
 from skmmg.graph import KNNGraph
 from skmmg.metrics import make_retrieval_scorer
-from skmmg.models import HGNNIMA, HGT, MLP, MMGCN
+from skmmg.models import HERO, HGNNIMA, HGT, MLP, MMGCN, MODELS, HetGNN
 from skmmg.models.dual_mlp import DualMLP
 from skmmg.retrieval import load_index
 
@@ -119,6 +126,13 @@ def test_every_network_takes_rows_and_views(
         assert np.isfinite(distances).all()
         assert (np.diff(distances, axis=1) >= 0).all()
         assert_allclose(np.linalg.norm(fitted.transform(new), axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model", [n for n in MODELS if n not in ("shgp", "hero", "mm_gcn_pool")])
+def test_every_other_model_finds_pairs(model: str, pairs: Bunch) -> None:
+    fitted = make(pairs, model, max_epochs=15).fit(pairs.data[:40])
+
+    assert fitted.score(pairs.data[40:]) > 1.5 * 5 / 20
 
 
 @pytest.mark.parametrize("temperature", [0.5, "learned"])
@@ -437,6 +451,10 @@ def test_output_has_names(pairs: Bunch) -> None:
         ({"classification_weight": 1.0}, "classification_weight > 0 requires y"),
         ({"model": "semantic"}, "model='semantic' requires y to be passed"),
         ({"model": "mm_gnc"}, r"model='mm_gnc' is not known. Did you mean 'mm_gcn'\?"),
+        ({"model": "shgp"}, r"got SHGP\(\), which is trained without labels, by a loss of its own"),
+        ({"model": HERO(ridge=1.0)}, r"got HERO\(ridge=1.0\), which is trained without labels"),
+        ({"model": HetGNN(objective="link")}, "got HetGNN.*, which is trained without labels"),
+        ({"model": "mm_gcn_pool"}, r"got MMGCNPool\(\), whose samples are graphs. Take another"),
         ({"index": "exactly"}, "index must be one of"),
         ({"temperature": 0.0}, "The 'temperature' parameter of CrossModalRetriever must be"),
         ({"n_folds": 1}, "The 'n_folds' parameter of CrossModalRetriever must be"),
@@ -446,6 +464,11 @@ def test_output_has_names(pairs: Bunch) -> None:
 def test_a_wrong_parameter_is_named(params: dict[str, Any], message: str, pairs: Bunch) -> None:
     with pytest.raises(ValueError, match=message):
         make(pairs, **params).fit(pairs.data)
+
+
+def test_samples_that_are_graphs_are_an_error(network: MultiModalGraph) -> None:
+    with pytest.raises(ValueError, match=r"nodes of type 'graph' have none. Take a view of nodes"):
+        make(None, "mm_gcn_pool").fit(stack_graphs([network, network]))
 
 
 def test_one_modality_is_not_enough_for_cca(pairs: Bunch) -> None:
