@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from _common import Record
 from _memory import in_fresh_process, measure_peak
+from _networks import make_imdb_sized
 from _zoo import Row
-from bench_epoch import make_imdb_sized
 
 from skmmg import MultiModalGraph
 

@@ -1,130 +1,56 @@
-"""Training steps of HGNN-IMA: how fast, how much memory, how far from the floor of the machine.
+"""Training steps and fits of HGNN-IMA: how fast, how much memory, how far from the machine's floor.
 
 A step is forward, backward and optimiser on the whole graph, 64 channels, three layers, eight
 heads, two modalities, on IMDB (``--data``; otherwise random, of its size) and on random networks of
 the sizes of AMAZON and AMAZON-1. The yardsticks: one network of PyG's HGTConv per modality with
 late fusion, and the paper's equations edge by edge (`_plain_hgnn_ima.py`), which are checked to
-give our scores. All take turns in one process; memory is measured in a process of its own for each.
-
+give our scores. All take turns in one process, on one thread; seconds are of its CPU, so that what
+else the machine does counts less. Memory is measured in a process of its own for each.
 The floor is the products' FLOPs at the rate that a product of such a shape reaches here, and the
 bytes that the edges and the elementwise passes have to move at the rate of a copy.
+
+A fit is a hundred epochs on IMDB through the estimator, from arrays to restored weights, beside a
+bare loop around the same module that has its tensors already (`_bare_loop.py`).
+
+``--parts`` chooses what is measured; each part has a results file of its own.
 """
 
 from __future__ import annotations
 
-import copy
+import argparse
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import torch
+from _bare_loop import compare_fits
 from _common import Record, make_parser, results_folder, write_results
+from _memory import in_fresh_process, measure_peak
+from _networks import GRAPHS, Task, make_task
 from _plain_hgnn_ima import PlainConv
-from bench_epoch import (
-    CHANNELS,
-    DROPOUT,
-    HEADS,
-    LAYERS,
-    PyGLateFusion,
-    Step,
-    _read_kilobytes,
-    make_step,
-    measure_seconds,
-)
-from bench_epoch import make_imdb_sized as _make_imdb_sized
-from torch import nn
+from _pyg_late_fusion import PyGLateFusion
+from _scaling import draw_scaling, fastest, measure_scaling
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
 
-from skmmg import MultiModalGraph, NodeView
-from skmmg.datasets import load_imdb
-from skmmg.models import HGNNIMA, hgnn_ima
-from skmmg.nn import GraphTensors, HGNNIMAConv, set_backend
-from skmmg.nn._edges import EdgeStructure
+from skmmg.models import HGNNIMA, HGT, hgnn_ima
+from skmmg.nn import GraphTensors, set_backend
 from skmmg.nn._field import receptive_field, whole_graph
 from skmmg.nn._linear import product
-from skmmg.training import column_statistics, graph_tensors
+from skmmg.training import ClassificationLoss
 
+CHANNELS, LAYERS, HEADS, DROPOUT = 64, 3, 8, 0.6
+SIZE = {"hidden_channels": CHANNELS, "num_layers": LAYERS, "heads": HEADS}
+SIZE |= {"dropout": DROPOUT, "input_dropout": 0.0}
 PYG, PLAIN = "PyG HGTConv, late", "the paper's equations, edge by edge"
 OURS = "skmmg, kernel"
-GRAPHS = ("IMDB", "AMAZON", "AMAZON-1")
-
-
-@dataclass
-class Task:
-    """A network with its training nodes and their classes."""
-
-    view: NodeView
-    y: np.ndarray
-    tensors: GraphTensors
-
-    @property
-    def n_edges(self) -> int:
-        """Number of edges, the reversed ones too."""
-        return sum(index.shape[1] for index in self.tensors.edge_index.values())
-
-
-# -------------------------------------------------------------------------------- the networks
-def make_task(name: str, folder: str | None) -> Task:
-    """The network of that name, or a random one of its size."""
-    rng = np.random.default_rng(0)
-    if name == "IMDB":
-        view, y = make_imdb(folder)
-    else:
-        graph, n_nodes = make_amazon(rng) if name == "AMAZON" else make_amazon_one(rng)
-        train = rng.permutation(n_nodes)[: n_nodes // 5]
-        view, y = graph.nodes("item")[np.sort(train)], rng.integers(3, size=len(train))
-    statistics = column_statistics(view.graph, "auto")
-    return Task(view, y, graph_tensors(view.graph, statistics, device=torch.device("cpu")))
-
-
-def make_imdb(folder: str | None) -> tuple[NodeView, np.ndarray]:
-    """Keywords and poster; the shipped training nodes."""
-    if folder is not None:
-        imdb = load_imdb(folder, ("keywords", "poster"))
-        return imdb.graph.nodes("movie")[imdb.train_idx], imdb.target[imdb.train_idx]
-    graph, y = _make_imdb_sized()
-    return graph.nodes("movie")[:855], y[:855]
-
-
-def make_amazon(rng: np.random.Generator) -> tuple[MultiModalGraph, int]:
-    """Items and reviews, 13,189 nodes, 174,154 edges, 1156 columns."""
-    counts = {"item": 6158, "review": 7031}
-    nodes = {t: draw_features(rng, n, 1156) for t, n in counts.items()}
-    edges = {
-        ("item", "also_bought", "item"): draw_edges(rng, 6158, 6158, 56_259),
-        ("item", "has", "review"): draw_edges(rng, 6158, 7031, 30_818),
-    }
-    return MultiModalGraph(nodes, edges), counts["item"]
-
-
-def make_amazon_one(rng: np.random.Generator) -> tuple[MultiModalGraph, int]:
-    """One node type with four relations, 58,088 nodes, 632,238 edges, 512 columns."""
-    n_nodes, shares = 58_088, (0.45, 0.30, 0.10, 0.15)
-    edges = {
-        ("item", f"relation_{i}", "item"): draw_edges(rng, n_nodes, n_nodes, int(share * 316_119))
-        for i, share in enumerate(shares)
-    }
-    return MultiModalGraph({"item": draw_features(rng, n_nodes, 512)}, edges), n_nodes
-
-
-def draw_features(rng: np.random.Generator, n_nodes: int, width: int) -> dict[str, np.ndarray]:
-    """Two modalities."""
-    return {m: rng.standard_normal((n_nodes, width), dtype=np.float32) for m in ("text", "image")}
-
-
-def draw_edges(rng: np.random.Generator, n_src: int, n_dst: int, n_edges: int) -> np.ndarray:
-    """Random sources, destinations of heavy-tailed popularity."""
-    popularity = rng.pareto(1.6, n_dst) + 0.3
-    dst = rng.choice(n_dst, n_edges, p=popularity / popularity.sum())
-    return np.stack([rng.integers(n_src, size=n_edges), dst])
+PARTS = ("steps", "fit", "scaling")
+Step = Callable[[], Any]
 
 
 # ------------------------------------------------------------------------------------ the steps
@@ -153,9 +79,8 @@ def within(step: Step, backend: str, whole: bool) -> Step:
 def build(task: Task, **settings: Any) -> nn.Module:
     """HGNN-IMA with the paper's switches."""
     torch.manual_seed(0)
-    spec = HGNNIMA("paper", **{"att_loss_weight": 0.0, "num_layers": LAYERS, **settings})
-    spec.set_params(hidden_channels=CHANNELS, heads=HEADS, dropout=DROPOUT, input_dropout=0.0)
-    return spec.build(task.view.schema, int(task.y.max()) + 1)
+    spec = HGNNIMA("paper", **SIZE, **{"att_loss_weight": 0.0, **settings})
+    return spec.build(task.view.schema, task.n_classes)
 
 
 def build_plain(task: Task) -> nn.Module:
@@ -166,14 +91,22 @@ def build_plain(task: Task) -> nn.Module:
     return module
 
 
+def build_hgt(task: Task, fusion: str) -> nn.Module:
+    """HGT on our layers."""
+    return HGT(**SIZE).build(task.view.schema, task.n_classes, fusion=fusion)
+
+
+def build_pyg(task: Task) -> nn.Module:
+    """The yardstick of PyG's layers."""
+    size = {"channels": CHANNELS, "num_layers": LAYERS, "heads": HEADS, "dropout": DROPOUT}
+    return PyGLateFusion(task.view, task.n_classes, **size)
+
+
 def make_steps(task: Task, plain: bool = True) -> dict[str, Callable[[], Step]]:
     """How to build a training step of every contestant, by its name."""
-    ids, y = torch.tensor(task.view.ids), torch.tensor(task.y)
 
     def ours(backend: str, whole: bool, **settings: Any) -> Callable[[], Step]:
-        return lambda: within(
-            make_step(build(task, **settings), task.tensors, ids, y), backend, whole
-        )
+        return lambda: within(make_step(build(task, **settings), task), backend, whole)
 
     steps = {
         OURS: ours("auto", whole=False),
@@ -181,15 +114,32 @@ def make_steps(task: Task, plain: bool = True) -> dict[str, Callable[[], Step]]:
         "skmmg, kernel, with attention loss": ours("auto", whole=False, att_loss_weight=1.0),
         "skmmg, sparse products": ours("sparse", whole=False),
         "skmmg, sparse products, whole graph": ours("sparse", whole=True),
-        PYG: lambda: make_step(
-            PyGLateFusion(task.view, int(task.y.max()) + 1), task.tensors, ids, y
-        ),
+        "skmmg, HGT late": lambda: make_step(build_hgt(task, "late"), task),
+        "skmmg, HGT early": lambda: make_step(build_hgt(task, "early"), task),
+        PYG: lambda: make_step(build_pyg(task), task),
     }
     if plain:
-        steps[PLAIN] = lambda: within(
-            make_step(build_plain(task), task.tensors, ids, y), "sparse", whole=True
-        )
+        steps[PLAIN] = lambda: within(make_step(build_plain(task), task), "sparse", whole=True)
     return steps
+
+
+def make_step(module: nn.Module, task: Task) -> Step:
+    """Forward, loss, backward, optimiser."""
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
+    criterion, ids, y = ClassificationLoss(), torch.tensor(task.view.ids), torch.tensor(task.y)
+    weight = torch.ones(len(y))
+
+    def step() -> None:
+        output = module.train()(task.tensors, ids)
+        if isinstance(output, Tensor):
+            loss = F.cross_entropy(output, y)
+        else:
+            loss, _ = criterion(output, y, weight)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
 
 
 def check_equal(task: Task) -> float:
@@ -209,34 +159,30 @@ def check_equal(task: Task) -> float:
 
 
 # ------------------------------------------------------------------------------- the measurements
+def measure_seconds(steps: dict[str, Step], n_rounds: int) -> pd.DataFrame:
+    """Seconds of every step, (n_rounds, n_models); the models take turns after two warm-ups."""
+    for step in steps.values():
+        step()
+        step()
+    rows = []
+    for _ in tqdm(range(n_rounds), unit="round"):
+        row = {}
+        for name, step in steps.items():
+            start = time.process_time()
+            step()
+            row[name] = time.process_time() - start
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def measure_memory(graph: str, name: str, folder: str | None) -> float:
     """Peak memory of a first step above what was resident before it, in MB; NaN if not Linux."""
     torch.set_num_threads(1)
     task = make_task(graph, folder)
     step = make_steps(task)[name]()
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return float("nan")
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _read_kilobytes(status, "VmRSS")
-    step()
-    return (_read_kilobytes(status, "VmHWM") - before) / 1024
-
-
-def in_fresh_process(function: Callable[..., float], *args: Any) -> float:
-    """Call it in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *args).result()
-
-
-def fastest(function: Callable[[], Any], n: int = 5) -> float:
-    """Seconds of the fastest of n calls."""
-    times = []
-    for _ in range(n):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    with measure_peak() as peak:
+        step()
+    return peak.mb
 
 
 def measure_rates() -> tuple[float, float]:
@@ -307,86 +253,89 @@ def ratio(seconds: pd.DataFrame, yardstick: str, name: str) -> str:
     return f"{(seconds[yardstick] / seconds[name]).median():.2f}"
 
 
-# ------------------------------------------------------------------------------------- scaling
-def measure_scaling(max_edges: int) -> list[Record]:
-    """Nanoseconds per edge of a layer, forward and backward, ten edges per node."""
-    records = []
-    sizes = [10**k * f for k in range(4, 8) for f in (1, 3) if 10**k * f <= max_edges]
-    for n_edges in sizes:
-        for backend in ("fused", "sparse"):
-            seconds = time_layer(n_edges, backend)
-            ns = seconds / n_edges * 1e9
-            records.append({"edges": n_edges, "back end": backend, "ns per edge": round(ns)})
-            print(records[-1])
-    return records
-
-
-def time_layer(n_edges: int, backend: str) -> float:
-    """Seconds of a layer with its projections."""
-    generator = torch.Generator().manual_seed(0)
-    n_nodes = n_edges // 10
-    types = [("n", "a", "n"), ("n", "b", "n")]
-    index = torch.randint(0, n_nodes, (2, 2, n_edges // 2), generator=generator)
-    edges = EdgeStructure(dict(zip(types, index, strict=True)), {"n": n_nodes}, types)
-    conv = HGNNIMAConv(CHANNELS, (["n"], types), 2, HEADS)
-    h = torch.randn(2, n_nodes, CHANNELS, generator=generator).requires_grad_()
-
-    def run() -> None:
-        conv.propagate(h, edges)[0].sum().backward()
-
-    with set_backend(backend):
-        run()
-        return fastest(run, 3 if n_edges > 1e6 else 7)
-
-
-def draw_scaling(records: list[Record], folder: Path) -> None:
-    """A plot, ``speed.svg``."""
-    frame = pd.DataFrame(records)
-    figure, axes = plt.subplots(figsize=(5, 3.2), layout="constrained")
-    for backend, part in frame.groupby("back end"):
-        axes.plot(part["edges"], part["ns per edge"], "o-", label=backend)
-    axes.set(xscale="log", xlabel="edges", ylabel="ns per edge", ylim=(0, None))
-    axes.legend()
-    folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / "speed.svg")
-
-
+# ------------------------------------------------------------------------------------ the reports
 def main() -> None:
     """Measure, print and write."""
     parser = make_parser(__doc__)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--graphs", nargs="+", default=list(GRAPHS), choices=GRAPHS)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=9, help="of steps; a third of it of fits")
     parser.add_argument("--max-edges", type=int, default=10_000_000, help="of the scaling")
     parser.add_argument("--no-plain", action="store_true", help="without the plain equations")
     args = parser.parse_args()
     if args.quick:
         args.graphs, args.rounds, args.max_edges = ["IMDB"], 1, 30_000
     torch.set_num_threads(1)
+    folder = results_folder(args.quick)
+    if "steps" in args.parts:
+        report_steps(args, folder)
+    if "fit" in args.parts:
+        n_epochs = 3 if args.quick else 100
+        records = compare_fits(args.data, n_epochs, max(1, args.rounds // 3))
+        report_fits(records, n_epochs, folder)
+    if "scaling" in args.parts:
+        report_scaling(measure_scaling(args.max_edges, CHANNELS, HEADS), folder)
+
+
+def report_steps(args: argparse.Namespace, folder: Path) -> None:
+    """Measure, print and write the training steps."""
     records: list[Record] = []
     for name in args.graphs:
         records += measure_graph(name, args.data, args.rounds, not args.no_plain)
-    scaling = measure_scaling(args.max_edges)
-    folder = results_folder(args.quick)
-    draw_scaling(scaling, folder)
-    by_size = pd.DataFrame(scaling).pivot(index="edges", columns="back end", values="ns per edge")
     flops, bandwidth = measure_rates()
     write_results(
         "speed",
         "Training steps of HGNN-IMA",
-        {
-            "Training step": pd.DataFrame(records),
-            "Nanoseconds per edge of a layer, forward and backward": by_size.reset_index(),
-        },
-        copy.deepcopy([*records, *scaling]),
+        {"Training step": pd.DataFrame(records)},
+        records,
         notes=[
             f"{CHANNELS} channels, {LAYERS} layers, {HEADS} heads, two modalities, one thread. "
-            f"Networks are given with their numbers of nodes and edges. Medians over {args.rounds} "
-            f"rounds in which all take turns; ratios are medians of each round's. The floor: "
+            f"Networks are given with their numbers of nodes and edges. Seconds of CPU time, "
+            f"medians over {args.rounds} rounds in which all take turns; ratios are medians of "
+            f"each round's. The floor: "
             f"products at {flops / 1e9:.0f} GFLOP/s, bytes at {bandwidth / 1e9:.0f} GB/s, of the "
             f"step on the receptive field. Memory is what a first step needs above what was "
             f"resident before it, in a process of its own."
         ],
-        settings={"channels": CHANNELS, "layers": LAYERS, "heads": HEADS, "rounds": args.rounds},
+        settings={**SIZE, "rounds": args.rounds},
+        folder=folder,
+    )
+
+
+def report_fits(records: list[Record], n_epochs: int, folder: Path) -> None:
+    """Print and write what surrounds the module."""
+    write_results(
+        "speed_fit",
+        "A fit beside a bare loop",
+        {f"{n_epochs} epochs on IMDB": pd.DataFrame(records)},
+        records,
+        notes=[
+            "The fit is MultiModalGraphClassifier.fit with a validation set and early stopping "
+            "that never stops, on a graph that no tensors were made of. The bare loop has its "
+            "tensors, trains the same module with the same seed, looks at the same validation "
+            "nodes after every epoch and keeps the best weights; the losses of all epochs agree. "
+            "skmmg's default parameters, keywords and poster, one thread; CPU seconds; the two "
+            "take turns."
+        ],
+        settings={"epochs": n_epochs},
+        folder=folder,
+    )
+
+
+def report_scaling(records: list[Record], folder: Path) -> None:
+    """Print, draw and write the time per edge."""
+    draw_scaling(records, folder)
+    by_size = pd.DataFrame(records).pivot(index="edges", columns="back end", values="ns per edge")
+    write_results(
+        "speed_scaling",
+        "Time per edge of a layer of HGNN-IMA",
+        {"Nanoseconds per edge, forward and backward": by_size.reset_index()},
+        records,
+        notes=[
+            f"One layer with its projections, {CHANNELS} channels, {HEADS} heads, two modalities, "
+            f"two relations with random ends, ten edges per node; CPU time, fastest of several "
+            f"runs, one thread."
+        ],
         folder=folder,
     )
 
