@@ -15,7 +15,7 @@ from skmmg.models._base import Layer, Layerwise, ModelOutput, ModelSpec, check_h
 from skmmg.nn import GraphTensors, HGNNIMAConv, ModalityAttention, ModalityEncoder
 from skmmg.nn._attention import EdgeAttention
 from skmmg.nn._dropout import dropout
-from skmmg.nn._field import ReceptiveField, receptive_field, whole_graph
+from skmmg.nn._field import ReceptiveField, lacking_sources, receptive_field
 from skmmg.nn._hgnn_ima_conv import (
     ALIGN_SCALE,
     ATTENTION_NORM,
@@ -100,7 +100,10 @@ class HGNNIMA(ModelSpec):
         L_{att} = \mathrm{mean}\; \lambda_e^m
         \text{ over layers, heads, and } (e, m) \text{ with } m \text{ missing at the source of } e
 
-    Parameters that are "auto" take the value of the preset.
+    Parameters that are "auto" take the value of the preset. :math:`L_{att}` is over all edges from
+    nodes that lack a modality, also where no labelled node sees them; so a step of training
+    computes their two ends in every layer, beside what the labelled nodes see. With
+    ``att_loss_weight=0``, or where nothing is missing, it computes the latter alone.
 
     Parameters
     ----------
@@ -333,13 +336,13 @@ class HGNNIMAModule(nn.Module):
     def forward(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
         """Output for the target nodes `ids`.
 
-        Only what they can see is computed, unless the attention loss looks at all edges.
+        Computed is what they can see and, for the attention loss, what stands at both ends of the
+        edges whose source lacks a modality.
         """
         n_pairs = self._count_lacking(graph)
         if not n_pairs:
             return self.infer(graph, ids)
-        place = (graph, self.edge_types, self.target, ids, len(self.convs))
-        output, paid = self._run(whole_graph(*place), self._lacking(graph))
+        output, paid = self._run(self._field(graph, ids, with_lacking=True))
         if paid:
             attention = torch.stack(paid).mean() / n_pairs
             output.penalties["attention"] = self.att_loss_weight * attention
@@ -347,7 +350,12 @@ class HGNNIMAModule(nn.Module):
 
     def infer(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
         """Output for the target nodes `ids` without penalties, from what these nodes can see."""
-        field = receptive_field(
+        return self._run(self._field(graph, ids))[0]
+
+    def _field(
+        self, graph: GraphTensors, ids: Tensor, with_lacking: bool = False
+    ) -> ReceptiveField:
+        return receptive_field(
             graph,
             self.edge_types,
             self.target,
@@ -355,8 +363,8 @@ class HGNNIMAModule(nn.Module):
             len(self.convs),
             self.encoder.hops,
             self.modalities,
+            with_lacking,
         )
-        return self._run(field)[0]
 
     def edge_attention(self, graph: GraphTensors) -> list[EdgeAttention]:
         """Attention of every layer over all edges."""
@@ -366,12 +374,10 @@ class HGNNIMAModule(nn.Module):
             h = dropout(conv.propagate(h, edges)[0], self.dropout, self.training)
         return out
 
-    def _run(
-        self, field: ReceptiveField, lacking: Tensor | None = None
-    ) -> tuple[ModelOutput, list[Tensor]]:
+    def _run(self, field: ReceptiveField) -> tuple[ModelOutput, list[Tensor]]:
         """Output, and the attention that every layer pays to what is lacking."""
         h, attention = field.enter(self.encoder(field.graph)), []
-        for conv, edges in zip(self._layers(), field.layers, strict=True):
+        for conv, edges, lacking in zip(self._layers(), field.layers, field.lacking, strict=True):
             h, paid = conv.propagate(h, edges, lacking)
             h = dropout(h, self.dropout, self.training)
             if paid is not None:
@@ -397,15 +403,6 @@ class HGNNIMAModule(nn.Module):
             return {}
         return dict(zip(self.modalities, self.head(h), strict=True))
 
-    def _lacking(self, graph: GraphTensors) -> Tensor | None:
-        """Which modalities the source of an edge lacks, (M, E); None where none lacks any."""
-
-        def find() -> Tensor | None:
-            absent = graph.absent(self.modalities)
-            return None if absent is None else absent[:, graph.edges(self.edge_types).src]
-
-        return graph.cached(("lacking", self.modalities, self.edge_types), find)
-
     def _count_lacking(self, graph: GraphTensors) -> int:
         """Number of pairs of an edge and a modality in the attention loss (7)."""
         attentive = any(conv.switches.has_modal_attention for conv in self._layers())
@@ -413,7 +410,7 @@ class HGNNIMAModule(nn.Module):
             return 0
 
         def count() -> int:
-            lacking = self._lacking(graph)
+            lacking = lacking_sources(graph, self.edge_types, self.modalities)
             return 0 if lacking is None else int(lacking.sum())
 
         return graph.cached(("number lacking", self.modalities, self.edge_types), count)

@@ -34,12 +34,15 @@ class ReceptiveField:
         The edges of every layer.
     target : Tensor of shape (n_samples,)
         Where the target nodes stand in what the last layer gives.
+    lacking : tuple of Tensor of shape (n_modalities, n_edges of the layer), dtype bool, or None
+        For every layer the modalities that the source of an edge lacks, if that was asked for.
     """
 
     graph: GraphTensors
     rows: Tensor | None
     layers: tuple[EdgeStructure, ...]
     target: Tensor
+    lacking: tuple[Tensor | None, ...]
 
     def enter(self, h: Tensor) -> Tensor:
         """States (n_modalities, n_seen, channels) for the first layer, of all that are encoded."""
@@ -52,7 +55,19 @@ def whole_graph(
     """All nodes and edges, whatever the target nodes can see of them."""
     edges = graph.edges(edge_types)
     target = ids + edges.node_slices[node_type].start
-    return ReceptiveField(graph, None, (edges,) * n_layers, target)
+    return ReceptiveField(graph, None, (edges,) * n_layers, target, (None,) * n_layers)
+
+
+def lacking_sources(
+    graph: GraphTensors, edge_types: Sequence[EdgeType], modalities: Sequence[str]
+) -> Tensor | None:
+    """Which modalities the source of an edge lacks (n_modalities, n_edges); None if none does."""
+
+    def find() -> Tensor | None:
+        absent = graph.absent(modalities)
+        return None if absent is None else absent[:, graph.edges(edge_types).src]
+
+    return graph.cached(("lacking", tuple(modalities), tuple(edge_types)), find)
 
 
 def receptive_field(
@@ -63,6 +78,7 @@ def receptive_field(
     n_layers: int,
     encoder_hops: int = 0,
     modalities: Sequence[str] = (),
+    with_lacking: bool = False,
 ) -> ReceptiveField:
     """What target nodes can see of a graph; kept for the ids that were asked for last.
 
@@ -82,17 +98,23 @@ def receptive_field(
         How far the encoder looks to complete a node that lacks a modality.
     modalities : sequence of str, default=()
         The modalities that a node may lack.
+    with_lacking : bool, default=False
+        Whether every layer is to hold all edges whose source lacks a modality, too.
 
     Returns
     -------
     ReceptiveField
         Nodes and edges, layer by layer.
     """
-    key = (node_type, n_layers, tuple(edge_types), ids.cpu().numpy().tobytes())
-    layers, seen, target = graph.cached(
+    key: tuple[object, ...] = (node_type, n_layers, tuple(edge_types), ids.cpu().numpy().tobytes())
+    edges = graph.edges(edge_types)
+    lacking = lacking_sources(graph, edge_types, modalities) if with_lacking else None
+    if lacking is not None:
+        key = (*key, tuple(modalities))
+    layers, seen, target, lacking_of_layers = graph.cached(
         ("layers", *key),
-        lambda: _layers(graph.edges(edge_types), node_type, ids, n_layers),
-        of="edges",
+        lambda: _layers(edges, node_type, ids, n_layers, lacking),
+        of="edges" if lacking is None else "features",
         keep=_KEPT,
     )
     part, rows = graph.cached(
@@ -100,22 +122,40 @@ def receptive_field(
         lambda: _encoded(graph, seen, encoder_hops, modalities),
         keep=_KEPT,
     )
-    return ReceptiveField(part or graph, rows, layers, target)
+    return ReceptiveField(part or graph, rows, layers, target, lacking_of_layers)
 
 
 def _layers(
-    edges: EdgeStructure, node_type: str, ids: Tensor, n_layers: int
-) -> tuple[tuple[EdgeStructure, ...], Tensor, Tensor]:
-    """Edges of every layer, mask of the nodes that go into the first, places of the targets."""
+    edges: EdgeStructure, node_type: str, ids: Tensor, n_layers: int, lacking: Tensor | None
+) -> tuple[tuple[EdgeStructure, ...], Tensor, Tensor, tuple[Tensor | None, ...]]:
+    """Edges of every layer, mask of the nodes that go into the first, places of the targets.
+
+    The fourth is `lacking` for the edges of every layer.
+    """
     places = ids + edges.node_slices[node_type].start
     seen = torch.zeros(edges.num_nodes, dtype=torch.bool, device=ids.device)
     seen[places] = True
-    target = (seen.cumsum(0) - 1)[places]
+    if lacking is None or not n_layers:
+        layers, into_first = _layers_into(edges, seen, n_layers)
+        return layers, into_first, (seen.cumsum(0) - 1)[places], (None,) * n_layers
+    # the states of both ends of such an edge go into every layer
+    seen[edges.dst[lacking.any(0)]] = True
+    layers, into_first = _layers_into(edges, seen, n_layers)
+    as_in_graph = torch.empty_like(lacking)
+    as_in_graph[:, edges.order] = lacking
+    of_layers = tuple(as_in_graph[:, part.order] for part in layers)
+    return layers, into_first, (seen.cumsum(0) - 1)[places], of_layers
+
+
+def _layers_into(
+    edges: EdgeStructure, wanted: Tensor, n_layers: int
+) -> tuple[tuple[EdgeStructure, ...], Tensor]:
+    """Edges of every layer, and mask of the nodes that go into the first."""
     layers: list[EdgeStructure] = []
     for _ in range(n_layers):
-        part, seen = edges.into(seen)
+        part, wanted = edges.into(wanted)
         layers.insert(0, part)
-    return tuple(layers), seen, target
+    return tuple(layers), wanted
 
 
 def _encoded(

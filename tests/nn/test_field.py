@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from skmmg import MultiModalGraph
-from skmmg.models import HGNNIMA, HGT, ModelSpec
-from skmmg.nn import GraphTensors
+from skmmg.models import HGNNIMA, HGT, ModelSpec, hgnn_ima
+from skmmg.nn import GraphTensors, set_backend
 from skmmg.nn._edges import EdgeStructure
-from skmmg.nn._field import receptive_field
+from skmmg.nn._field import (
+    ReceptiveField,
+    lacking_sources,
+    receptive_field,
+    whole_graph,
+)
 from skmmg.training import ClassificationLoss, column_statistics, graph_tensors
 
 N_CLASSES, N_MOVIES = 3, 60
@@ -31,6 +37,8 @@ ABLATIONS: tuple[dict[str, Any], ...] = (
 SPECS: tuple[tuple[ModelSpec, str | None], ...] = (
     *((HGNNIMA(preset, att_loss_weight=0), None) for preset in ("skmmg", "paper", "released")),
     *((HGNNIMA(att_loss_weight=0, **ablation), None) for ablation in ABLATIONS),
+    *((HGNNIMA(preset), None) for preset in ("skmmg", "paper", "released")),
+    *((HGNNIMA(cross_modal=how), None) for how in ("influenced", "node")),
     (HGT(), "early"),
     (HGT(num_layers=3, norm="layer"), "late"),
 )
@@ -115,6 +123,47 @@ def test_the_attention_loss_is_over_all_edges_whichever_nodes_are_asked_for() ->
     assert few.penalties["attention"] > 0
     assert module.infer(tensors, IDS).penalties == {}
     torch.testing.assert_close(module.infer(tensors, IDS).logits, few.logits)
+
+
+@pytest.mark.parametrize("backend", ["fused", "sparse"])
+@pytest.mark.parametrize("preset", ["skmmg", "paper", "released"])
+def test_the_attention_loss_and_its_gradients_are_those_of_the_whole_graph(
+    preset: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = make_graph()
+    tensors, module = to_tensors(graph), build(HGNNIMA(preset), None, "mean_neighbors", graph)
+
+    def everything(*place: Any) -> ReceptiveField:
+        """All nodes and edges in every layer."""
+        lacking = lacking_sources(tensors, place[1], place[6])
+        return replace(whole_graph(*place[:5]), lacking=(lacking,) * place[4])
+
+    with set_backend(backend):
+        found = loss_and_gradients(module, tensors, IDS, torch.arange(4))
+        monkeypatch.setattr(hgnn_ima, "receptive_field", everything)
+        expected = loss_and_gradients(module, tensors, IDS, torch.arange(4))
+
+    for name, values in found.items():
+        torch.testing.assert_close(values, expected[name], rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_beside_what_is_seen_layers_hold_the_edges_from_nodes_that_lack_a_modality() -> None:
+    tensors, modalities = to_tensors(make_graph()), ("text", "image")
+    edge_types = tuple(tensors.edge_index)
+    edges, place = tensors.edges(edge_types), (tensors, edge_types, "movie", IDS)
+    absent = tensors.absent(modalities)
+    assert absent is not None
+    ends = {int(i) for j, i in zip(edges.src, edges.dst, strict=True) if absent[:, j].any()}
+
+    field = receptive_field(*place, 2, 0, modalities, True)
+
+    seen = find_seen(edges, set(IDS.tolist()) | ends, 2)
+    assert [len(nodes) for nodes in seen[1:]] == [layer.num_out for layer in field.layers]
+    for layer, lacking in zip(field.layers, field.lacking, strict=True):
+        assert lacking is not None
+        assert lacking.shape == (2, layer.num_edges)
+        assert lacking.sum() == absent[:, edges.src].sum()
+    assert field.layers[1].num_edges < edges.num_edges
 
 
 def test_attention_can_be_read_on_all_edges() -> None:
