@@ -165,10 +165,10 @@ def _join(
         kept = others if max_neighbors is None else _strongest(others, first, max_neighbors)
         return kept + _identity(kept.shape, first) if self_loops else kept
 
+    advice = _advise(graph, metapaths, max_neighbors, self_loops)
     out, left = [], _MAX_PAIRS
     for path in metapaths:
         chain = [count_matrix(graph, e) for e in reversed(path)]
-        advice = f"Set max_neighbors (it is {max_neighbors}) lower, or leave metapaths out."
         pairs = compose(chain, keep, path, left, advice).tocoo()
         left -= pairs.nnz
         index = torch.from_numpy(np.stack(pairs.coords[::-1]).astype(np.int64)).to(graph.device)
@@ -177,6 +177,20 @@ def _join(
         nodes = {node_type: graph.num_nodes[node_type]}
         out.append(EdgeStructure({edge_type: index}, nodes, [edge_type], graph.device))
     return out
+
+
+def _advise(
+    graph: GraphTensors, metapaths: Sequence[Metapath], max_neighbors: int | None, self_loops: bool
+) -> str:
+    """What to set where the metapaths join too many pairs: a number that is sure to do."""
+    n_rows = max(1, graph.num_nodes[metapaths[0][-1][2]] * len(metapaths))
+    most = _MAX_PAIRS // n_rows - self_loops
+    if most < 1:
+        return f"Name fewer than these {len(metapaths)} metapaths."
+    return (
+        f"Set max_neighbors to {most} or less (it is {max_neighbors}), or name fewer than these "
+        f"{len(metapaths)} metapaths."
+    )
 
 
 def _identity(shape: tuple[int, int], first: int) -> sp.csr_array:
@@ -232,10 +246,10 @@ def compose(
     """Product of a chain of matrices, block of rows by block of rows.
 
     `keep` gets a block and its first row and gives what stays of it, so that the whole product
-    need not fit into memory.
+    need not fit into memory. `advice` is for too many pairs.
     """
     parts, n_pairs = [], 0
-    for rows, block in products(chain, path, advice):
+    for rows, block in products(chain, path, "Name the metapaths without it."):
         parts.append(keep(block, rows.start))
         n_pairs += parts[-1].nnz
         if n_pairs > max_pairs:
@@ -265,7 +279,7 @@ def _blocks(chain: Sequence[sp.csr_array], path: Metapath, advice: str) -> Itera
         raise ValueError(
             f"Metapath {_spell(path)} stands for {total[-1]:.2g} walks, more than "
             f"{_MAX_WALKS:.0e}, which is the most: it passes through nodes with very many "
-            f"neighbours. Leave it out. {advice}"
+            f"neighbours. {advice}"
         )
     last = int(total[-1] // _BLOCK_WALKS) if len(total) else 0
     starts = np.searchsorted(total, np.arange(last + 1) * float(_BLOCK_WALKS))

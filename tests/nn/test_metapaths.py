@@ -213,12 +213,15 @@ def test_too_many_pairs_or_walks_are_refused_before_they_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(_metapaths, "_MAX_PAIRS", 20)
-    with pytest.raises(ValueError, match="actor -> rev_stars -> movie join more"):
+    refusal = r"actor -> rev_stars -> movie join more.* Set max_neighbors to 2 or less \(it is None"
+    with pytest.raises(ValueError, match=refusal):
         join(make_graph(), (STARS, REV_STARS))
+    with pytest.raises(ValueError, match=r"join more.* Set max_neighbors to 1 or less \(it is 3"):
+        join(make_graph(), (STARS, REV_STARS), max_neighbors=3, self_loops=True)
     assert join(make_graph(), (STARS, REV_STARS), max_neighbors=2).sum() <= 20
 
     monkeypatch.setattr(_metapaths, "_MAX_WALKS", 20)
-    with pytest.raises(ValueError, match=r"stands for .* walks.*Leave it out\. Set max_neighbors"):
+    with pytest.raises(ValueError, match=r"stands for .* walks.* Name the metapaths without it"):
         join(make_graph(), (STARS, REV_STARS))
 
 
