@@ -176,3 +176,19 @@ sys.exit(f"{sys.argv[2]} imports {loaded}" if loaded else 0)
 )
 def test_a_room_that_needs_no_torch_imports_none(room: str) -> None:
     subprocess.run([sys.executable, "-c", ALONE, skmmg.__path__[0], room], check=True)
+
+
+def test_the_guide_says_how_every_model_takes_modalities_and_whether_mini_batches() -> None:
+    guide = (ROOT / "docs" / "user_guide" / "models.rst").read_text(encoding="utf-8")
+    said = {
+        name: (set(fusion.split(", ")), batches)
+        for names, fusion, batches in re.findall(
+            r"   \* - (\*\*.+)\n(?:     .+\n|       .+\n)+?     - (.+)\n     - (yes|no)\n", guide
+        )
+        for name in re.findall(r"\*\*(\w+)\*\*", names)
+    }
+
+    assert said == {
+        name: (set(spec.fusion_modes) or {"natively"}, "yes" if spec().samples else "no")
+        for name, spec in skmmg.models.MODELS.items()
+    }
