@@ -53,7 +53,7 @@ class IDKG(ModelSpec):
         Margin of TransH's loss.
     kg_epochs : int, default=20
         Passes of TransH over the triples; 0 leaves random vectors. A pass over 600,000 edges takes
-        about 10 seconds on one core.
+        about 4 seconds on one core.
     kg_lr : float, default=0.01
         TransH's learning rate.
     class_anchors : bool, default=True

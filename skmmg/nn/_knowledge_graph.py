@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from skmmg.nn._edges import EdgeStructure
+from skmmg.nn._row_adam import RowAdam
 from skmmg.nn._sparse import SparseMatrix
 from skmmg.nn._transh import TransH
 
@@ -114,18 +115,16 @@ def embed_entities(
         Of the vectors.
     """
     device, n_relations = triples.head.device, len(triples.heads)
-    model = TransH(n_entities, n_relations, channels, margin=margin, sparse=True)
+    model = TransH(n_entities, n_relations, channels, margin=margin)
     model = model.to(device=device, dtype=dtype)
     relations = [*model.rel_emb.parameters(), *model.normal_emb.parameters()]
-    optimizers = [
-        torch.optim.SparseAdam(list(model.node_emb.parameters()), lr=lr),
-        torch.optim.Adam(relations, lr=lr),
-    ]
+    vectors = model.node_emb.weight.detach()
+    optimizers = RowAdam(vectors, lr), torch.optim.Adam(relations, lr=lr)
     head_rate = triples.head_rate()
     for _ in range(max_epochs if len(triples) else 0):
         for which in torch.randperm(len(triples), device=device).split(_TRIPLES):
             _step(model, triples, which, head_rate, optimizers)
-    return model.node_emb.weight.detach()
+    return vectors
 
 
 def _step(
@@ -133,17 +132,18 @@ def _step(
     triples: Triples,
     which: Tensor,
     head_rate: Tensor,
-    optimizers: list[torch.optim.Optimizer],
+    optimizers: tuple[RowAdam, torch.optim.Optimizer],
 ) -> None:
-    corrupted = triples.corrupt(which, head_rate)
+    head, relation, tail = triples.head[which], triples.relation[which], triples.tail[which]
+    ends = torch.stack([head, tail, *triples.corrupt(which, head_rate)])
+    rows, places = torch.unique(ends, return_inverse=True)
+    of_entities, of_relations = optimizers
+    entities = of_entities.take(rows)
+    model.zero_grad()
     with torch.enable_grad():
-        loss = model.loss(
-            triples.head[which], triples.relation[which], triples.tail[which], corrupted
-        )
-        model.zero_grad()
-        loss.backward()
-    for optimizer in optimizers:
-        optimizer.step()
+        model.loss(places[0], relation, places[1], (places[2], places[3]), entities).backward()
+    of_entities.step(rows, entities)
+    of_relations.step()
 
 
 def links(edges: EdgeStructure, dtype: torch.dtype) -> SparseMatrix:

@@ -42,8 +42,6 @@ class TransH(nn.Module):
         :math:`\gamma`.
     constraint_weight : float, default=0.25
         :math:`C`, weight of the constraints.
-    sparse : bool, default=False
-        Whether the gradient of the entities is sparse.
 
     Notes
     -----
@@ -64,11 +62,10 @@ class TransH(nn.Module):
         *,
         margin: float = 1.0,
         constraint_weight: float = 0.25,
-        sparse: bool = False,
     ) -> None:
         super().__init__()
-        self.margin, self.constraint_weight, self.sparse = margin, constraint_weight, sparse
-        self.node_emb = nn.Embedding(num_nodes, hidden_channels, sparse=sparse)
+        self.margin, self.constraint_weight = margin, constraint_weight
+        self.node_emb = nn.Embedding(num_nodes, hidden_channels)
         self.rel_emb = nn.Embedding(num_relations, hidden_channels)
         self.normal_emb = nn.Embedding(num_relations, hidden_channels)
         self.reset_parameters()
@@ -82,8 +79,8 @@ class TransH(nn.Module):
 
     def forward(self, head_index: Tensor, rel_type: Tensor, tail_index: Tensor) -> Tensor:
         """Negative distance of every triple, (n_triples,)."""
-        head, tail = self.node_emb(head_index), self.node_emb(tail_index)
-        return self._score(head, rel_type, tail)
+        apart = self.node_emb(head_index) - self.node_emb(tail_index)
+        return -self._distance(apart, rel_type)
 
     def loss(
         self,
@@ -91,30 +88,35 @@ class TransH(nn.Module):
         rel_type: Tensor,
         tail_index: Tensor,
         corrupted: tuple[Tensor, Tensor],
+        entities: Tensor | None = None,
     ) -> Tensor:
-        """Margin ranking loss of triples against others with `corrupted` heads and tails."""
-        index = torch.cat([head_index, tail_index, *corrupted])
-        entities = self.node_emb(index)
-        head, tail, other_head, other_tail = entities.chunk(4)
-        gap = self._score(other_head, rel_type, other_tail) - self._score(head, rel_type, tail)
-        outside = F.relu(entities.square().sum(1) - 1).mean()
-        constraints = outside + self._off_plane()
-        return F.relu(self.margin + gap).mean() + self.constraint_weight * constraints
+        """Margin ranking loss of triples against others with `corrupted` heads and tails.
 
-    def _score(self, head: Tensor, rel_type: Tensor, tail: Tensor) -> Tensor:
-        r"""Minus the distance, from dot products alone.
+        Heads and tails are rows of `entities`, by default the vectors of all entities.
+        """
+        entities = self.node_emb.weight if entities is None else entities
+        heads, tails = torch.cat([head_index, corrupted[0]]), torch.cat([tail_index, corrupted[1]])
+        apart = entities.index_select(0, heads) - entities.index_select(0, tails)  # (2 n, d)
+        near, far = self._distance(apart, rel_type.repeat(2)).chunk(2)
+        count = torch.bincount(torch.cat([heads, tails]), minlength=len(entities))
+        outside = (F.relu(entities.square().sum(1) - 1) * count).sum() / count.sum()
+        constraints = outside + self._off_plane()
+        return F.relu(self.margin + near - far).mean() + self.constraint_weight * constraints
+
+    def _distance(self, apart: Tensor, rel_type: Tensor) -> Tensor:
+        r"""Distances (n,) on the hyperplanes, from dot products alone.
 
         With :math:`x = h - t`, :math:`\|x_\perp + d\|^2 = \|x\|^2 - (w^\top x)^2
         + 2 (d^\top x - (w^\top x)(w^\top d)) + \|d\|^2`.
         """
         normal, shift = F.normalize(self.normal_emb.weight, dim=1), self.rel_emb.weight
-        apart, one = head - tail, rel_type.unsqueeze(1)  # the projection is linear
+        one = rel_type.unsqueeze(1)  # the projection is linear
         along = (apart @ normal.t()).gather(1, one).squeeze(1)  # (n,)
         toward = (apart @ shift.t()).gather(1, one).squeeze(1)
         cross, square = (normal * shift).sum(1)[rel_type], shift.square().sum(1)[rel_type]
         product = toward - along * cross
         distance = apart.square().sum(1) - along.square() + 2 * product + square
-        return -distance.clamp_min(_NO_DISTANCE).sqrt()
+        return distance.clamp_min(_NO_DISTANCE).sqrt()
 
     def _off_plane(self) -> Tensor:
         """How far the translations leave their hyperplanes."""

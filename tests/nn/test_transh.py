@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skmmg.nn._edges import EdgeStructure
 from skmmg.nn._knowledge_graph import Triples, embed_entities, links
+from skmmg.nn._row_adam import RowAdam
 from skmmg.nn._transh import TransH
 
 N_NODES = {"film": 4, "actor": 3}
@@ -181,14 +182,41 @@ def test_links_are_distinct_pairs_without_the_node_itself() -> None:
     assert_array_equal(matrix.matrix.to_dense(), expected)
 
 
-def test_a_sparse_gradient_is_the_dense_one() -> None:
-    ids = torch.tensor([0, 4, 2]), torch.tensor([1, 0, 3]), torch.tensor([1, 3, 7])
-    grads = []
-    for sparse in (False, True):
-        torch.manual_seed(0)
-        model = TransH(9, 4, 5, sparse=sparse).double()
-        model.loss(*ids, (torch.tensor([3, 4, 1]), torch.tensor([1, 2, 7]))).backward()
-        grads.append(model.node_emb.weight.grad)
+def test_the_loss_from_the_rows_that_it_needs_has_the_same_gradient() -> None:
+    model, _ = make_model()
+    relation, ends = (
+        torch.tensor([1, 0, 3]),
+        torch.tensor([[0, 4, 2], [1, 3, 7], [3, 4, 1], [1, 2, 7]]),
+    )
+    whole = model.loss(ends[0], relation, ends[1], (ends[2], ends[3]))
+    whole.backward()
+    rows, places = torch.unique(ends, return_inverse=True)
+    entities = model.node_emb.weight.detach()[rows].requires_grad_()
 
-    assert grads[1].is_sparse
-    assert_allclose(grads[0], grads[1].to_dense(), atol=1e-14)
+    part = model.loss(places[0], relation, places[1], (places[2], places[3]), entities)
+
+    part.backward()
+    assert_allclose(part.item(), whole.item(), atol=1e-14)
+    expected = model.node_emb.weight.grad
+    assert_allclose(entities.grad, expected[rows], atol=1e-14)
+    assert len(rows) == (expected != 0).any(1).sum()
+
+
+def test_adam_on_rows_is_sparse_adam_of_torch() -> None:
+    torch.manual_seed(0)
+    start, target = torch.randn(2, 6, 3, dtype=torch.float64)
+    sparse = torch.nn.Embedding.from_pretrained(start.clone(), freeze=False, sparse=True)
+    theirs, table = torch.optim.SparseAdam(sparse.parameters(), lr=0.1), start.clone()
+    ours = RowAdam(table, lr=0.1)
+
+    for ids in ([0, 3], [3, 5], [0, 1, 3], [0, 3]):
+        rows = torch.tensor(ids)
+        theirs.zero_grad()
+        (sparse(rows) - target[rows]).square().sum().backward()
+        theirs.step()
+        taken = ours.take(rows)
+        (taken - target[rows]).square().sum().backward()
+        ours.step(rows, taken)
+
+    assert_allclose(table, sparse.weight.detach(), atol=1e-14)
+    assert_array_equal(table[[2, 4]], start[[2, 4]])
