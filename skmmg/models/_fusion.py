@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import Backbone, Layer, Layerwise, ModelOutput, ModelSpec
+from skmmg.models._base import Layer, Layerwise, ModelOutput, ModelSpec
 from skmmg.nn import GraphTensors, ModalityAttention, ModalityEncoder
 from skmmg.nn._edges import split_by_type
 from skmmg.nn._field import ReceptiveField, receptive_field
@@ -243,7 +243,8 @@ def _states_of(
 ) -> Tensor:
     """States of the target nodes, (n_samples, out_channels)."""
     if field is not None:
-        return net.run_field(x, field)  # type: ignore[operator]
+        layers: Any = net
+        return cast("Tensor", layers.run_field(x, field))
     return net(split_by_type(x, graph.num_nodes), graph)[target][ids]
 
 
@@ -259,5 +260,5 @@ def _activate(h: Tensor, activation: str | None) -> Tensor:
     return h.tanh() if activation == "tanh" else h
 
 
-def _out_channels(backbone: Backbone | nn.Module) -> int:
-    return int(backbone.out_channels)  # type: ignore[arg-type]
+def _out_channels(backbone: nn.Module) -> int:
+    return int(cast("Any", backbone).out_channels)

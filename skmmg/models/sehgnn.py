@@ -248,7 +248,8 @@ class SeHGNNModule(nn.Module):
         ]
         if self.late is not None:
             return self.late.merge(torch.stack(parts))
-        return ModelOutput(self.head(parts[0], keep), parts[0])  # type: ignore[misc]
+        assert self.head is not None
+        return ModelOutput(self.head(parts[0], keep), parts[0])
 
     def _run(
         self,

@@ -212,7 +212,8 @@ class Layers(nn.Module):
 
     def attend(self, k: int, h: Tensor, edges: EdgeStructure) -> Tensor:
         """Attention of layer `k`, (n_modalities, n_edges)."""
-        return self.convs[k].attend(h, edges)  # type: ignore[operator]
+        conv: Any = self.convs[k]
+        return conv.attend(h, edges)
 
 
 class ReflectionLayers(nn.Module):
@@ -235,5 +236,6 @@ class ReflectionLayers(nn.Module):
     def attend(self, k: int, h: Tensor, edges: EdgeStructure) -> Tensor:
         """Attention of layer `k` by the relations, the same for every modality."""
         conv: Any = self.convs[k]
-        rho = torch.nn.functional.normalize(self.relations, dim=1)  # type: ignore[arg-type]
+        assert self.relations is not None
+        rho = torch.nn.functional.normalize(self.relations, dim=1)
         return conv.relation_attention(rho, edges).expand(len(h), -1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from torch import nn
 
@@ -19,7 +19,7 @@ class ByType(nn.Module, Generic[M]):
         self.entries = nn.ModuleList(modules.values())
 
     def __getitem__(self, name: str) -> M:
-        return self.entries[self._index[name]]  # type: ignore[return-value]
+        return cast("M", self.entries[self._index[name]])
 
     def __contains__(self, name: str) -> bool:
         return name in self._index

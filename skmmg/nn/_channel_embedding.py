@@ -249,8 +249,9 @@ class ChannelEmbedding(nn.Module):
 
         def make() -> dict[Metapath, Tensor]:
             x = {
-                t: _scaled(x, given, graph, t)  # type: ignore[arg-type]
+                t: _scaled(x, given, graph, t)
                 for t, x in self._features(graph, m, paths).items()
+                if isinstance(x, Tensor)  # a sparse modality is never stored
             }
             means = propagate(graph, paths, x, self.target)
             scales = {p: self._scale(graph, m, p) for p in paths}

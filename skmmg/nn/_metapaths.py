@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,6 +16,7 @@ import torch
 
 from skmmg.nn._edges import EdgeStructure, EdgeType
 from skmmg.nn._inputs import GraphTensors
+from skmmg.nn._splitmix import GOLDEN, mix
 
 Metapath = tuple[EdgeType, ...]
 Keep = Callable[[sp.csr_array, int], sp.csr_array]
@@ -45,7 +47,7 @@ def auto_metapaths(edge_types: Sequence[EdgeType], target: str) -> tuple[Metapat
 
 
 def check_metapaths(
-    given: object, edge_types: Sequence[EdgeType], target: str
+    given: str | Sequence[object], edge_types: Sequence[EdgeType], target: str
 ) -> tuple[Metapath, ...]:
     """Metapaths from the target type back to it, as their edge types.
 
@@ -73,7 +75,7 @@ def check_metapaths(
     if isinstance(given, str):
         paths = auto_metapaths(edge_types, target)
     else:
-        paths = tuple(_read(path, edge_types, target) for path in given)  # type: ignore[attr-defined]
+        paths = tuple(_read(path, edge_types, target) for path in given)
     if paths:
         return tuple(dict.fromkeys(paths))
     raise ValueError(
@@ -88,7 +90,7 @@ def check_metapaths(
 def _read(path: object, edge_types: Sequence[EdgeType], target: str) -> Metapath:
     """The edge types that a metapath's steps name."""
     several = isinstance(path, list | tuple) and path not in edge_types
-    steps: list[object] = list(path) if several else [path]  # type: ignore[call-overload]
+    steps = list(cast("Sequence[object]", path)) if several else [path]
     walks: list[Metapath] = [()]
     for step in steps:
         found = _edge_types_of(step, edge_types)
@@ -208,11 +210,8 @@ def _strongest(counts: sp.csr_array, first: int, size: int) -> sp.csr_array:
 
 
 def _scatter(row: np.ndarray, col: np.ndarray) -> np.ndarray:
-    """A pseudo-random number of every pair (the mixing step of splitmix64)."""
-    z = row.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + col.astype(np.uint64)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    """A pseudo-random number of every pair."""
+    return mix(row.astype(np.uint64) * GOLDEN + col.astype(np.uint64))
 
 
 # ------------------------------------------------------------------------------ algebra

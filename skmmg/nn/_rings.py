@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from skmmg.nn._dtw import Sequences
+from skmmg.nn._splitmix import GOLDEN, mix
 
 Ints = NDArray[np.int64]
 
@@ -101,11 +102,8 @@ def _sort_keys(counts: list[sp.csr_array], values: Ints) -> list[Ints]:
 
 
 def _scramble(numbers: Ints) -> Ints:
-    """64 bits that look random, the same for the same number (splitmix64)."""
-    z = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (z ^ (z >> np.uint64(31))).view(np.int64)
+    """64 bits that look random, the same for the same number."""
+    return mix(numbers.astype(np.uint64) * GOLDEN).view(np.int64)
 
 
 def _sequences(ring: sp.csr_array, values: Ints) -> Sequences:

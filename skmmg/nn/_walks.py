@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from skmmg.nn._edges import EdgeStructure
+from skmmg.nn._splitmix import GOLDEN, mix
 
 # steps (times walks) that are counted at a time
 _BLOCK = 1 << 22
 _MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Walker:
         self.device, self.seed = edges.dst.device, seed
         self.indptr = edges.segments("node").offsets.cpu().numpy()
         self.source = edges.src.cpu().numpy()
-        marks = _mix(self.source.astype(np.uint64) + np.uint64(1))
+        marks = mix(self.source.astype(np.uint64) + np.uint64(1))
         total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(marks, dtype=np.uint64)])
-        self.keys = _mix((total[self.indptr[1:]] - total[self.indptr[:-1]]) + _scalar(seed))
+        self.keys = mix((total[self.indptr[1:]] - total[self.indptr[:-1]]) + _scalar(seed))
 
     def walks(self, starts: np.ndarray, length: int, number: int) -> np.ndarray:
         """`number` walks of `length` nodes from every start: (number * n_starts, length).
@@ -64,7 +64,7 @@ class Walker:
         """
         out = np.full((number * len(starts), length), -1)
         out[:, 0] = np.tile(starts, number)
-        keys = np.concatenate([_mix(self.keys[starts] + _scalar(i + 1)) for i in range(number)])
+        keys = np.concatenate([mix(self.keys[starts] + _scalar(i + 1)) for i in range(number)])
         for i in range(1, length):
             last = out[:, i - 1]
             out[:, i] = np.where(last < 0, -1, self._step(last, _uniform(keys, i)))
@@ -150,16 +150,9 @@ def _count_pairs(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scalar(value: int) -> np.uint64:
-    return np.uint64((value * _GOLDEN) & _MASK)
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """Scramble 64-bit numbers (the last step of SplitMix64)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return np.uint64((value * int(GOLDEN)) & _MASK)
 
 
 def _uniform(keys: np.ndarray, step: int) -> np.ndarray:
     """Numbers in [0, 1), one per key and step."""
-    return (_mix(keys + _scalar(step + 1)) >> np.uint64(11)) * 2.0**-53
+    return (mix(keys + _scalar(step + 1)) >> np.uint64(11)) * 2.0**-53

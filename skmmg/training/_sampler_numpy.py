@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-_MIX = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+from skmmg.nn._splitmix import GOLDEN, mix
+
 _HALF = np.uint64(32)
 
 Draw = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64, on arrays of uint64 (numpy warns where scalars overflow)."""
-    x = (x ^ (x >> np.uint64(30))) * _MIX[0]
-    x = (x ^ (x >> np.uint64(27))) * _MIX[1]
-    return x ^ (x >> np.uint64(31))
-
-
 def key(seed: int, number: int) -> np.uint64:
     """Key of a relation's draws."""
     start = np.array([seed], dtype=np.uint64)
-    return np.uint64(mix(mix(start) + _STEP * np.array([number + 1], dtype=np.uint64))[0])
+    return np.uint64(mix(mix(start) + GOLDEN * np.array([number + 1], dtype=np.uint64))[0])
 
 
 def draw(
@@ -50,11 +43,11 @@ def draw(
 
 def _choose(nodes: np.ndarray, degree: np.ndarray, fan_out: int, key: np.uint64) -> np.ndarray:
     """Different numbers below `degree`, (n_nodes, fan_out), by Floyd's algorithm."""
-    base = mix(key + _STEP * (nodes.astype(np.uint64) + np.uint64(1)))
+    base = mix(key + GOLDEN * (nodes.astype(np.uint64) + np.uint64(1)))
     out = np.empty((len(nodes), fan_out), dtype=np.int64)
     for i in range(fan_out):
         last = degree - fan_out + i
-        random = mix(base + _STEP * np.array([i + 1], dtype=np.uint64)) >> _HALF
+        random = mix(base + GOLDEN * np.array([i + 1], dtype=np.uint64)) >> _HALF
         pick = ((random * (last + 1).astype(np.uint64)) >> _HALF).astype(np.int64)
         taken = (out[:, :i] == pick[:, None]).any(1)
         out[:, i] = np.where(taken, last, pick)
