@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from skmmg.nn._attention import EdgeAttention
 from skmmg.nn._edges import EdgeStructure, Segments
+from skmmg.nn._precision import in_float32
 from skmmg.nn._sparse import edge_dot, edge_sum, segment_softmax, segment_sum
 
 
@@ -94,8 +96,8 @@ class _Stage:
     def _segments(self, like: Tensor) -> Segments:
         return self.edges.segments(self.switches.attention_scope, like.shape[:-1].numel())
 
-    def softmax(self, x: Tensor) -> Tensor:
-        return segment_softmax(x, self._segments(x))
+    def softmax(self, x: Tensor, bounded: bool = False) -> Tensor:
+        return segment_softmax(x, self._segments(x), bounded)
 
     def modal_attention(self, query: Tensor, key: Tensor, w_modal: Tensor | None) -> Tensor | None:
         """Equations 4 and 5; the modalities of the source are axis 1."""
@@ -126,7 +128,8 @@ class _Stage:
             beta = (lam * alpha[:, :, None]).sum(1)
         else:
             beta = (lam * alpha).sum(1)
-        return self.softmax(beta) if self.switches.attention_norm == "softmax" else beta
+        # a weighted mean of weights: in [0, 1]
+        return self.softmax(beta, True) if self.switches.attention_norm == "softmax" else beta
 
     def modulate(self, beta: Tensor, align: Tensor, misaligned: Tensor) -> Tensor:
         """Equation 9."""
@@ -134,7 +137,7 @@ class _Stage:
             align, misaligned = align[:, None], misaligned[:, None]
         product = self.switches.combine == "product"
         if self.switches.attention_norm != "renormalize":
-            return self.softmax(beta * align if product else beta + align)
+            return self.softmax(beta * align if product else beta + align, bounded=True)
         if product:
             # the product, divided by its sum, in logarithms: it cannot underflow to 0 / 0
             return self.softmax(_log(beta) - misaligned)
@@ -143,7 +146,9 @@ class _Stage:
     def without_alignment(self, beta: Tensor) -> Tensor:
         if self.switches.keeps_beta:
             return beta
-        return self.softmax(_log(beta) if self.switches.attention_norm == "renormalize" else beta)
+        if self.switches.attention_norm == "renormalize":
+            return self.softmax(_log(beta))
+        return self.softmax(beta, bounded=True)
 
 
 def _aggregate(weight: Tensor, value: Tensor, w_msg: Tensor, edges: EdgeStructure) -> Tensor:
@@ -176,16 +181,44 @@ def _scores(query: Tensor, key: Tensor, weight: Tensor, edges: EdgeStructure) ->
     return scores.view(heads, n_modalities, edges.num_edges)
 
 
+@in_float32
 def _fold(x: Tensor, weight: Tensor, edges: EdgeStructure) -> Tensor:
     """Rows of every relation's sources times its matrix: (h, M, N, dk) -> (h, M, rows, dk).
 
     `weight` is (R, h, M or 1, dk, dk).
     """
-    parts = [
-        x[:, :, edges.node_slices[edge_type[0]]] @ weight[i]
-        for i, edge_type in enumerate(edges.edge_types)
-    ]
-    return torch.cat(parts, 2) if parts else x[:, :, :0]
+    return _Fold.apply(x, weight, edges)
+
+
+class _Fold(torch.autograd.Function):
+    """Written out because the gradients of slices are as large as what they are cut from."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, edges: EdgeStructure) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.edges = edges
+        out = x.new_empty(*x.shape[:2], edges.num_rows, x.shape[3])
+        flat = x.flatten(0, 1)  # (h M, N, dk)
+        for w, part, rows in zip(weight, edges.source_slices, edges.row_slices, strict=True):
+            torch.bmm(flat[:, part], _per_copy(w, x), out=out.flatten(0, 1)[:, rows])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        (x, weight), edges = ctx.saved_tensors, ctx.edges
+        flat, grad = x.flatten(0, 1), grads[0].flatten(0, 1)
+        of_x, of_weight = torch.zeros_like(flat), torch.zeros_like(weight)
+        places = zip(weight, edges.source_slices, edges.row_slices, strict=True)
+        for i, (w, part, rows) in enumerate(places):
+            of_x[:, part].baddbmm_(grad[:, rows], _per_copy(w, x).transpose(1, 2))
+            of_w = flat[:, part].transpose(1, 2) @ grad[:, rows]
+            of_weight[i] = of_w.unflatten(0, x.shape[:2]).sum_to_size(w.shape)
+        return of_x.view(x.shape), of_weight, None
+
+
+def _per_copy(w: Tensor, x: Tensor) -> Tensor:
+    """A matrix per head and modality: (h, M or 1, dk, dk) -> (h M, dk, dk)."""
+    return w.expand(-1, x.shape[1], -1, -1).flatten(0, 1)
 
 
 def _paid(lam: Tensor | None, lacking: Tensor | None) -> Tensor | None:

@@ -118,9 +118,13 @@ class EdgeStructure:
         self.num_edges_in_graph = len(self.order)
         self._finish()
 
+    @property
+    def source_slices(self) -> list[slice]:
+        """Where the nodes of a relation's source type stand among those that go in."""
+        return [self.node_slices[src] for src, _, _ in self.edge_types]
+
     def _stack_sources(self) -> list[slice]:
-        parts = [self.node_slices[src] for src, _, _ in self.edge_types]
-        sizes = {i: part.stop - part.start for i, part in enumerate(parts)}
+        sizes = {i: part.stop - part.start for i, part in enumerate(self.source_slices)}
         return list(stack_slices(sizes).values())
 
     def _finish(self) -> None:
@@ -162,8 +166,8 @@ class EdgeStructure:
         part.dst = (wanted.cumsum(0) - 1)[self.dst[used]]
         part.src, part.relation = position[self.src[used]], self.relation[used]
         starts = [
-            rows.start - part.node_slices[edge_type[0]].start
-            for rows, edge_type in zip(part.row_slices, self.edge_types, strict=True)
+            rows.start - nodes.start
+            for rows, nodes in zip(part.row_slices, part.source_slices, strict=True)
         ]
         part.row = part.src + part.src.new_tensor(starts)[part.relation]
         part.order = self.order[used]

@@ -283,10 +283,12 @@ class HGNNIMAConv(nn.Module):
         kept = h if edges.kept is None else h[:, edges.kept]
         head_channels = self.channels // self.heads
         if takes_kernel(h, edges, self.switches, self.heads, head_channels):
-            u, paid = self._fused(h, kept, edges, lacking)
+            width = lanes(self.heads)
+            u, paid = self._fused(h, kept, edges, lacking, width)
         else:
+            width = None
             u, paid = self._sparse(h, kept, edges, lacking)
-        return self._update(kept, u, edges), paid
+        return self._update(kept, u, edges, width), paid
 
     def attention(self, h: Tensor, edges: EdgeStructure) -> EdgeAttention:
         """Attention of all edges, from the stacked states."""
@@ -298,20 +300,19 @@ class HGNNIMAConv(nn.Module):
     def _sparse(
         self, h: Tensor, kept: Tensor, edges: EdgeStructure, lacking: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Messages (M, N, dk h), the heads fastest."""
+        """Messages (M, N, h dk)."""
         query, key = self._query_and_key(h, kept, edges)
         value = self._typed([self.v_lin], h, edges.node_slices)
         matrices = self._relation_matrices()
         u, paid = sparse_pass(
             query, key, self._heads_first(value), matrices, edges, self.switches, lacking
         )
-        return u.transpose(2, 3).flatten(2), paid
+        return u.flatten(2), paid
 
     def _fused(
-        self, h: Tensor, kept: Tensor, edges: EdgeStructure, lacking: Tensor | None
+        self, h: Tensor, kept: Tensor, edges: EdgeStructure, lacking: Tensor | None, width: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Messages (M, N, dk lanes), the heads fastest."""
-        width = lanes(self.heads)
+        """Messages (M, N, dk width), the heads fastest, padded to `width`."""
         query = self._typed([self.q_lin], kept, edges.out_slices, width)
         pair = self._typed([self.k_lin, self.v_lin], h, edges.node_slices, width)
         u, paid = fused_pass(
@@ -351,9 +352,9 @@ class HGNNIMAConv(nn.Module):
         slices: Mapping[str, slice],
         width: int | None = None,
     ) -> Tensor:
-        """Linear maps per node type side by side, (M, N, d) -> (M, N, maps dk width).
+        """Linear maps per node type side by side, (M, N, d) -> (M, N, maps h dk).
 
-        The heads are the fastest axis, padded by zeros to `width`.
+        With a width, (M, N, maps dk width): the heads are the fastest axis, padded by zeros.
         """
         maps = [[linear[t] for linear in linears] for t in slices]
         weights = [torch.cat([self._to_lanes(m.weight, width) for m in row]) for row in maps]
@@ -362,22 +363,23 @@ class HGNNIMAConv(nn.Module):
 
     def _to_lanes(self, parameter: Tensor, width: int | None) -> Tensor:
         """Rows (h dk) of a weight or bias as (dk width), zeros for the heads that are not."""
+        if width is None:
+            return parameter
         by_head = parameter.unflatten(0, (self.heads, -1)).transpose(0, 1)  # (dk, h, ...)
-        extra = (width or self.heads) - self.heads
-        if extra:
-            by_head = F.pad(by_head, (0, 0) * (parameter.dim() - 1) + (0, extra))
+        if width > self.heads:
+            extra = (0, width - self.heads)
+            by_head = F.pad(by_head, (0, 0) * (parameter.dim() - 1) + extra)
         return by_head.flatten(0, 1)
 
     def _heads_first(self, x: Tensor) -> Tensor:
-        """(M, N, dk h) -> (h, M, N, dk)."""
-        return x.unflatten(2, (-1, self.heads)).permute(3, 0, 1, 2).contiguous()
+        """(M, N, h dk) -> (h, M, N, dk)."""
+        return x.unflatten(2, (self.heads, -1)).permute(2, 0, 1, 3).contiguous()
 
     # ------------------------------------------------------------------ update
-    def _update(self, h: Tensor, u: Tensor, edges: EdgeStructure) -> Tensor:
-        """Equation 11."""
+    def _update(self, h: Tensor, u: Tensor, edges: EdgeStructure, width: int | None) -> Tensor:
+        """Equation 11; the messages are (M, N, h dk), or (M, N, dk width)."""
         if self.activation is not None:
             u = F.gelu(u) if self.activation == "gelu" else u.sigmoid()
-        width = u.shape[2] // (self.channels // self.heads)
         maps = [self.a_lin[t] for t in edges.out_slices]
         weights = [self._to_lanes(m.weight.t(), width).t() for m in maps]
         biases = [m.bias for m in maps]

@@ -28,7 +28,7 @@ with warnings.catch_warnings():
     torch.sparse_csr_tensor([0, 1], [0], [1.0], (1, 1), check_invariants=False)
 
 # Edges (times copies) that one sparse product takes: its scalars then stay in the cache.
-_BLOCK = 1 << 18
+_BLOCK = 300_000
 
 
 @in_float32
@@ -52,9 +52,12 @@ def edge_sum(
 
 
 @in_float32
-def segment_softmax(x: Tensor, segments: Segments) -> Tensor:
-    """Softmax within segments, along the last axis of a contiguous flat or stacked tensor."""
-    return _SegmentSoftmax.apply(x, segments)
+def segment_softmax(x: Tensor, segments: Segments, bounded: bool = False) -> Tensor:
+    """Softmax within segments, along the last axis of a contiguous flat or stacked tensor.
+
+    `bounded` values, which cannot overflow `exp`, are not shifted by their largest.
+    """
+    return _SegmentSoftmax.apply(x, segments, bounded)
 
 
 @in_float32
@@ -133,7 +136,8 @@ def _with_values(matrix: Tensor, values: Tensor) -> Tensor:
 
 
 def _copies_per_block(n_copies: int, n_edges: int) -> int:
-    return max(1, min(n_copies, _BLOCK // max(n_edges, 1)))
+    n_blocks = max(1, -(-n_copies * n_edges // _BLOCK))
+    return -(-n_copies // n_blocks)
 
 
 class _EdgeDot(torch.autograd.Function):
@@ -156,7 +160,9 @@ class _EdgeDot(torch.autograd.Function):
                 (n_rows + blocks.padding, n_cols),
                 check_invariants=False,
             )
-            left = F.pad(query[part].reshape(-1, width), (0, 0, 0, blocks.padding))
+            left = query[part].reshape(-1, width)
+            if blocks.padding:
+                left = F.pad(left, (0, 0, 0, blocks.padding))
             right = table[part].reshape(-1, width).t()
             torch.sparse.sampled_addmm(pattern, left, right, beta=0.0, out=pattern)
         return out
@@ -181,12 +187,13 @@ class _EdgeSum(torch.autograd.Function):
         ctx.edges, ctx.transpose = edges, transpose
         n_copies, _, width = table.shape
         n_out = edges.num_rows if transpose else edges.num_out
-        out = table.new_empty(n_copies, n_out, width)
+        out = table.new_zeros(n_copies, n_out, width)
         step = _copies_per_block(n_copies, edges.num_edges)
         for start in range(0, n_copies, step):
             part = slice(start, start + step)
             matrix = _block_matrix(edges, weight[part], transpose)
-            out[part] = (matrix @ table[part].reshape(-1, width)).view(out[part].shape)
+            rows = out[part].view(-1, width)
+            torch.addmm(rows, matrix, table[part].reshape(-1, width), beta=0.0, out=rows)
         return out
 
     @staticmethod
@@ -235,21 +242,24 @@ class _SegmentSum(torch.autograd.Function):
 
 class _SegmentSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, segments: Segments) -> Tensor:
+    def forward(ctx: Any, x: Tensor, segments: Segments, bounded: bool) -> Tensor:
         ctx.segments = segments
         flat = x.reshape(-1)
-        shifted = (flat - _reduce(flat, segments, "max")[segments.index]).exp_()
-        total = _reduce(shifted, segments, "sum")
-        out = shifted.div_(total[segments.index]).view(x.shape)
+        if bounded:
+            powers = flat.exp()
+        else:
+            powers = (flat - _reduce(flat, segments, "max")[segments.index]).exp_()
+        total = _reduce(powers, segments, "sum")
+        out = powers.div_(total[segments.index]).view(x.shape)
         ctx.save_for_backward(out)
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (out,), segments = ctx.saved_tensors, ctx.segments
         product = (out * grads[0]).reshape(-1)
         total = segment_sum(product, segments)[segments.index]
-        return (product - out.reshape(-1) * total).view(out.shape), None
+        return (product - out.reshape(-1) * total).view(out.shape), None, None
 
 
 @in_float32
