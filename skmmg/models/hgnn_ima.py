@@ -337,14 +337,16 @@ class HGNNIMAModule(nn.Module):
         """Output for the target nodes `ids`.
 
         Computed is what they can see and, for the attention loss, what stands at both ends of the
-        edges whose source lacks a modality.
+        edges whose source lacks a modality; around a batch that loss takes the edges that the
+        batch sees alone.
         """
-        n_pairs = self._count_lacking(graph)
-        if not n_pairs:
+        if not self._watches_attention(graph):
             return self.infer(graph, ids)
-        output, paid = self._run(self._field(graph, ids, with_lacking=True))
+        field = self._field(graph, ids, with_lacking=True)
+        output, paid = self._run(field)
         if paid:
-            attention = torch.stack(paid).mean() / n_pairs
+            n_pairs = sum(lacking.sum() for lacking in field.lacking if lacking is not None)
+            attention = torch.stack(paid).sum() / torch.as_tensor(n_pairs).clamp_min(1)
             output.penalties["attention"] = self.att_loss_weight * attention
         return output
 
@@ -403,17 +405,18 @@ class HGNNIMAModule(nn.Module):
             return {}
         return dict(zip(self.modalities, self.head(h), strict=True))
 
-    def _count_lacking(self, graph: GraphTensors) -> int:
-        """Number of pairs of an edge and a modality in the attention loss (7)."""
-        attentive = any(conv.switches.has_modal_attention for conv in self._layers())
-        if not self.att_loss_weight or not attentive:
-            return 0
+    def _watches_attention(self, graph: GraphTensors) -> bool:
+        """Whether there is an attention loss (7): the source of some edge lacks a modality."""
+        if not self.att_loss_weight:
+            return False
+        if not any(conv.switches.has_modal_attention for conv in self._layers()):
+            return False
 
-        def count() -> int:
+        def find() -> bool:
             lacking = lacking_sources(graph, self.edge_types, self.modalities)
-            return 0 if lacking is None else int(lacking.sum())
+            return lacking is not None and bool(lacking.any())
 
-        return graph.cached(("number lacking", self.modalities, self.edge_types), count)
+        return graph.cached(("some lack", self.modalities, self.edge_types), find)
 
     def _layers(self) -> Iterable[HGNNIMAConv]:
         return cast("Iterable[HGNNIMAConv]", self.convs)

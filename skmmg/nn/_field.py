@@ -99,7 +99,8 @@ def receptive_field(
     modalities : sequence of str, default=()
         The modalities that a node may lack.
     with_lacking : bool, default=False
-        Whether every layer is to hold all edges whose source lacks a modality, too.
+        Whether every layer is to hold all edges whose source lacks a modality, too; of a graph
+        that is `sampled`, those that the target nodes see.
 
     Returns
     -------
@@ -113,7 +114,7 @@ def receptive_field(
         key = (*key, tuple(modalities))
     layers, seen, target, lacking_of_layers = graph.cached(
         ("layers", *key),
-        lambda: _layers(edges, node_type, ids, n_layers, lacking),
+        lambda: _layers(edges, node_type, ids, n_layers, lacking, graph.sampled),
         of="edges" if lacking is None else "features",
         keep=_KEPT,
     )
@@ -126,7 +127,12 @@ def receptive_field(
 
 
 def _layers(
-    edges: EdgeStructure, node_type: str, ids: Tensor, n_layers: int, lacking: Tensor | None
+    edges: EdgeStructure,
+    node_type: str,
+    ids: Tensor,
+    n_layers: int,
+    lacking: Tensor | None,
+    sampled: bool,
 ) -> tuple[tuple[EdgeStructure, ...], Tensor, Tensor, tuple[Tensor | None, ...]]:
     """Edges of every layer, mask of the nodes that go into the first, places of the targets.
 
@@ -138,8 +144,8 @@ def _layers(
     if lacking is None or not n_layers:
         layers, into_first = _layers_into(edges, seen, n_layers)
         return layers, into_first, (seen.cumsum(0) - 1)[places], (None,) * n_layers
-    # the states of both ends of such an edge go into every layer
-    seen[edges.dst[lacking.any(0)]] = True
+    if not sampled:  # the states of both ends of such an edge go into every layer
+        seen[edges.dst[lacking.any(0)]] = True
     layers, into_first = _layers_into(edges, seen, n_layers)
     as_in_graph = torch.empty_like(lacking)
     as_in_graph[:, edges.order] = lacking

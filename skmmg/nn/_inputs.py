@@ -49,6 +49,9 @@ class GraphTensors:
     known_ids : Tensor of shape (n_target_nodes,) or None
         Id that a target node has in the network that the model was fitted on, -1 for a node of
         another network or a new row; only for models with `uses_labels`. None: its own.
+    sampled : bool, default=False
+        Whether this is what lies around some nodes of a larger graph: nodes far from these then
+        lack edges.
 
     Examples
     --------
@@ -72,6 +75,7 @@ class GraphTensors:
     row_order: Tensor | None = None
     labels: Tensor | None = None
     known_ids: Tensor | None = None
+    sampled: bool = False
     _cache: dict[str, dict[object, object]] = field(default_factory=_empty_cache, repr=False)
 
     def cached(

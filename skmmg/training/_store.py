@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -109,6 +109,7 @@ class GraphStore:
             device=self.device,
             dtype=self.dtype,
         )
+        tensors = replace(tensors, sampled=True)
         if self.labels is None:
             return tensors
         shown = torch.from_numpy(self.labels[part.nodes[self.target]])

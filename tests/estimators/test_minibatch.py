@@ -48,7 +48,7 @@ def losses(clf: Any, name: str = "train_loss") -> list[float]:
 def test_one_batch_of_all_nodes_and_neighbours_trains_as_the_whole_graph(
     data: Any, spec: Any
 ) -> None:
-    # the loss on attention is a mean over the edges around the batch: it is left out
+    # the loss on attention is a mean over the edges that the batch sees: it is left out
     X, y = data.graph.nodes("item"), data.target
 
     whole = MultiModalGraphClassifier(spec, **EXACT).fit(X, y)

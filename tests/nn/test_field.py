@@ -185,6 +185,25 @@ def find_seen(edges: EdgeStructure, places: set[int], n_layers: int) -> list[set
     return seen
 
 
+def test_around_a_batch_the_attention_loss_is_over_the_edges_that_the_batch_sees() -> None:
+    graph = make_graph()
+    whole, module = to_tensors(graph), build(HGNNIMA(), None, "mean_neighbors", graph)
+    tensors, edges = replace(whole, sampled=True), whole.edges(module.edge_types)
+
+    output = module(tensors, IDS)
+
+    absent = whole.absent(module.modalities)[:, edges.src]
+    seen = find_seen(edges, set((IDS + edges.node_slices["movie"].start).tolist()), 2)
+    paid, n_pairs = torch.zeros(()), 0
+    for layer, nodes in zip(module.edge_attention(whole), seen[1:], strict=True):
+        lacking = absent & torch.tensor([int(i) in nodes for i in edges.dst])
+        per_source = layer.lam.mean(0) if layer.lam.dim() == 3 else layer.lam.mean((0, 2))
+        paid, n_pairs = paid + (per_source * lacking).sum(), n_pairs + int(lacking.sum())
+    torch.testing.assert_close(output.penalties["attention"], paid / n_pairs)
+    assert output.penalties["attention"] != module(whole, IDS).penalties["attention"]
+    torch.testing.assert_close(output.logits, module.infer(whole, IDS).logits)
+
+
 def test_every_layer_takes_the_nodes_that_the_next_ones_see_and_no_others() -> None:
     tensors = to_tensors(make_graph())
     edge_types = tuple(tensors.edge_index)
