@@ -147,7 +147,8 @@ class HGNNIMA(ModelSpec):
     scorer : {"mlp", "linear"} or "auto", default="auto"
         Scorer of the fusion, see `skmmg.nn.ModalityAttention`.
     att_loss_weight : float or "auto", default="auto"
-        :math:`\rho`; 0 is the ablation -Latt. Nothing changes where nothing is missing.
+        :math:`\rho`; 0 is the ablation -Latt. Nothing changes where nothing is missing. In a
+        mini-batch the loss is a mean over the edges that the batch sees.
     unimodal_loss : bool or "auto", default="auto"
         Whether the unimodal states are classified in training; False is the ablation -Lind.
 
