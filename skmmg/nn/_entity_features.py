@@ -72,6 +72,7 @@ class EntityFeatures(nn.Module):
         self.target, self.n_classes, self.channels = target, n_classes, channels
         self.margin, self.max_epochs, self.lr = margin, max_epochs, lr
         self.class_entities = class_entities
+        self._n_changes = 0  # of the vectors
         self.register_buffer("sizes", torch.zeros(len(self.node_types), dtype=torch.long))
         self.register_buffer("vectors", torch.zeros(0, channels))
         self.register_buffer("has_vector", torch.zeros(0, dtype=torch.bool))
@@ -90,7 +91,9 @@ class EntityFeatures(nn.Module):
         if graph.row_order is not None:
             start = graph.edges(self.edge_types).node_slices[self.target].start
             ids = graph.row_order[ids + start] - start
-        total, count = self._sum(graph)
+        # every pass over a graph asks for the same sums
+        key = ("entity sums", self, self._n_changes, self.vectors.dtype)
+        total, count = graph.cached(key, lambda: self._sum(graph), of="labels", keep=1)
         total, count = total[ids], count[ids]
         scaled = (total - self.mean) / self.scale
         return scaled.where(count.unsqueeze(1) > 0, 0.0), count
@@ -125,6 +128,7 @@ class EntityFeatures(nn.Module):
 
     def _keep(self, graph: GraphTensors, vectors: Tensor, triples: Triples) -> None:
         """Put the vectors of the graph's nodes where the fitted network has these nodes."""
+        self._n_changes += 1
         n_nodes = len(vectors) - self.n_classes
         sizes = dict(graph.num_nodes)
         if graph.known_ids is not None:
@@ -175,6 +179,7 @@ class EntityFeatures(nn.Module):
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         """As in torch; the number of entities is that of the state."""
+        self._n_changes += 1
         for name in ("vectors", "has_vector"):
             if prefix + name in state:
                 value = state[prefix + name]

@@ -90,6 +90,26 @@ def test_the_feature_of_a_node_is_the_scaled_sum_of_its_linked_entities() -> Non
     assert_allclose(x, expected, atol=1e-10)
 
 
+def test_sums_are_made_once_for_a_graph_until_the_vectors_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module, graph = build(make_spec(), make_graph()), show()
+    learn(module, graph)
+    entities, made = module.entities, []
+    make = entities._sum
+    monkeypatch.setattr(entities, "_sum", lambda g: made.append(g) or make(g))
+
+    first, _ = entities(graph, torch.arange(9))
+    again, _ = entities(graph, torch.arange(4))
+    state = entities.state_dict()
+    entities.load_state_dict(state | {"vectors": 2 * state["vectors"], "mean": 2 * state["mean"]})
+    doubled, _ = entities(graph, torch.arange(9))
+
+    assert len(made) == 2
+    assert_array_equal(again, first[:4])
+    assert_allclose(doubled, 2 * first, atol=1e-12)
+
+
 def test_the_gates_the_teacher_and_the_classifier_are_their_equations() -> None:
     module, graph, ids = build(make_spec(), make_graph()), show(), torch.arange(9)
     learn(module, graph)
