@@ -17,7 +17,6 @@ from skmmg.nn._anchor_contrast import anchor_contrast
 from skmmg.nn._by_type import ByType
 from skmmg.nn._dropout import dropout as drop
 from skmmg.nn._entity_features import EntityFeatures
-from skmmg.nn._field import receptive_field
 from skmmg.nn._precision import widen
 
 # half of the reliability is reached with so many linked entities
@@ -214,7 +213,7 @@ class IDKGModule(nn.Module):
         super().__init__()
         d = self.out_channels = spec.hidden_channels
         self.modalities, self.target = schema.modalities, str(schema.target)
-        self.edge_types, self.n_classes = schema.edge_types, n_outputs
+        self.n_classes = n_outputs
         self.class_anchors, self.temperature = spec.class_anchors, spec.temperature
         self.teacher_weight, self.contrast_weight = spec.teacher_weight, spec.contrast_weight
         self.dropout, self.input_dropout = spec.dropout, spec.input_dropout
@@ -232,7 +231,8 @@ class IDKGModule(nn.Module):
             self.entities.learn(graph)
         x_kg, n_linked = self.entities(graph, ids)  # (n, kg), (n,)
         v_kg = self.kg_projection(drop(x_kg, self.input_dropout, self.training))
-        v = torch.cat([self._encode(graph, ids), v_kg.unsqueeze(0)])  # (M + 1, n, d)
+        own = self.encoder.encode_some(graph, self.target, ids)  # (M, n, d)
+        v = torch.cat([own, v_kg.unsqueeze(0)])  # (M + 1, n, d)
         gate = self._gate(v)
         h = (gate * v.tanh()).sum(0)  # (n, d)
         weight = gate.mean(2)  # (M + 1, n)
@@ -243,13 +243,6 @@ class IDKGModule(nn.Module):
             penalties=self._teach(weight[-1], n_linked) | self._contrast(h, graph, ids),
             modality_weights=(weight[:-1] / weight[:-1].sum(0)).t(),
         )
-
-    def _encode(self, graph: GraphTensors, ids: Tensor) -> Tensor:
-        """Projected modalities of some target nodes, (M, n, d)."""
-        field = receptive_field(
-            graph, self.edge_types, self.target, ids, 0, self.encoder.hops, self.modalities
-        )
-        return field.enter(self.encoder(field.graph))[:, field.target]
 
     def _gate(self, v: Tensor) -> Tensor:
         gates = [*(self.gates[m] for m in self.modalities), self.kg_gate]

@@ -13,7 +13,6 @@ from skmmg._sklearn import Interval
 from skmmg.graph import Schema
 from skmmg.models._base import ModelOutput, ModelSpec, check_heads
 from skmmg.nn import GraphTensors, ModalityEncoder
-from skmmg.nn._field import receptive_field
 from skmmg.nn._multi_head import MultiHead
 
 # scalars of the attention of one block of samples
@@ -139,7 +138,7 @@ class MAMSANet(nn.Module):
     ) -> None:
         super().__init__()
         self.modalities, self.target = schema.modalities, str(schema.target)
-        self.edge_types, self.out_channels = schema.edge_types, channels
+        self.out_channels = channels
         self.encoder, n_modalities = encoder, len(schema.modalities)
 
         def attention() -> MultiHead:
@@ -159,10 +158,7 @@ class MAMSANet(nn.Module):
 
     def forward(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
         """Output for the target nodes `ids`."""
-        field = receptive_field(
-            graph, self.edge_types, self.target, ids, 0, self.encoder.hops, self.modalities
-        )
-        h = field.enter(self.encoder(field.graph))[:, field.target]  # (M, n, T * d)
+        h = self.encoder.encode_some(graph, self.target, ids)  # (M, n, T * d)
         tokens = h.unflatten(2, (-1, self.out_channels))  # (M, n, T, d)
         n_tokens = tokens.shape[0] * tokens.shape[2]
         per_sample = h.shape[0] * self.classes.numel() + n_tokens * (n_tokens + self.out_channels)

@@ -11,6 +11,7 @@ from skmmg.nn._by_type import ByType
 from skmmg.nn._checks import check_option
 from skmmg.nn._completion import Step, complete, copy_step, mean_step
 from skmmg.nn._dropout import dropout as drop
+from skmmg.nn._field import receptive_field
 from skmmg.nn._inputs import GraphTensors
 from skmmg.nn._linear import constant_linear
 from skmmg.nn._precision import widen
@@ -112,6 +113,12 @@ class ModalityEncoder(nn.Module):
             h = h.tanh()
         absent = graph.absent(self.modalities)
         return h if absent is None else self._complete(h, absent, graph)
+
+    def encode_some(self, graph: GraphTensors, node_type: str, ids: Tensor) -> Tensor:
+        """States (n_modalities, n_samples, channels) of some nodes of a type, and no others."""
+        relations = tuple(graph.edge_index)
+        field = receptive_field(graph, relations, node_type, ids, 0, self.hops, self.modalities)
+        return field.enter(self(field.graph))[:, field.target]
 
     def _encode(self, node_type: str, modality: str, graph: GraphTensors) -> Tensor:
         x = graph.x.get(node_type, {}).get(modality)

@@ -114,7 +114,7 @@ def test_the_gates_the_teacher_and_the_classifier_are_their_equations() -> None:
     module, graph, ids = build(make_spec(), make_graph()), show(), torch.arange(9)
     learn(module, graph)
     p, x_kg = arrays(module), module.entities(graph, ids)[0].numpy()
-    encoded = module.encoder(graph)[:, graph.edges(module.edge_types).node_slices["movie"]]
+    encoded = module.encoder(graph)[:, graph.edges(module.entities.edge_types).node_slices["movie"]]
 
     output = module(graph, ids)
 
