@@ -44,7 +44,7 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Pretrainin
         Training.
     early_stopping : bool or str, default=True
         As in `MultiModalGraphClassifier` for "classification". The other objectives need no
-        validation nodes: True stops when the training loss does not get better.
+        validation nodes: True and "loss" stop when the training loss does not get better.
     validation_fraction, n_iter_no_change, tol, class_weight : see `MultiModalGraphClassifier`
         Early stopping, and weights of the classes for "classification".
     device, precision, warm_start, random_state, verbose : see `MultiModalGraphClassifier`
@@ -168,11 +168,14 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Pretrainin
                 )
             if self.objective_ == "classification":
                 self._fit_classes(X, y, sample_weight, None, None)
-            elif self.objective_ == "infomax":
-                self._fit_infomax(X)
+                return self
+            settings: dict[str, Any] = {"seed": self._seed(), "callback_data": (X, None)}
+            focus = self._fit_focus(X)
+            if self.objective_ == "infomax":
+                net = {"criterion": InfomaxLoss, "n_outputs": 2, "wrap": Infomax}
+                self._fit_without_labels(focus, **net, **settings)
             else:
-                seed, focus = self._seed(), self._fit_focus(X)
-                self._pretrain(focus, seed=seed, callback_data=(X, None))
+                self._pretrain(focus, **settings)
         return self
 
     def _choose_objective(self, y: Any) -> str:
@@ -194,22 +197,6 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Pretrainin
                 'set objective="infomax".'
             )
         return self.objective
-
-    def _fit_infomax(self, X: Any) -> None:
-        seed, focus = self._seed(), self._fit_focus(X)
-        n_samples = len(focus.ids)
-        self._fit_module(
-            focus,
-            np.ones(n_samples, dtype=np.int64),
-            np.ones(n_samples),
-            None,
-            criterion=InfomaxLoss,
-            stopping="train_loss" if self.early_stopping else None,
-            n_outputs=2,
-            seed=seed,
-            callback_data=(X, None),
-            wrap=Infomax,
-        )
 
     def _shown_labels(self, focus: Focus, y: np.ndarray) -> KnownLabels:
         """No classes where none are learnt from: those of infomax are made up."""

@@ -20,7 +20,7 @@ from skmmg.training import SelfSupervisedLoss
 
 
 class PretrainingMixin(SupervisedMixin):
-    """Models that have an objective of their own, without labels."""
+    """Models and objectives that need no labels."""
 
     def _pretrain(
         self,
@@ -30,25 +30,31 @@ class PretrainingMixin(SupervisedMixin):
         callback_data: tuple[Any, Any],
         extend: Callable[[FittedState], FittedState] | None = None,
     ) -> None:
-        """Train on all target nodes of the graph in focus; stop on the training loss."""
+        """Train by the model's own objective, on all target nodes of the graph in focus."""
+        self._fit_without_labels(
+            focus.at(np.arange(focus.graph.n_nodes[focus.node_type])),
+            criterion=SelfSupervisedLoss,
+            n_outputs=0,
+            seed=seed,
+            callback_data=callback_data,
+            extend=extend,
+        )
+
+    def _fit_without_labels(self, focus: Focus, **options: Any) -> None:
+        """Train on nodes that have one made-up class; stop on the training loss."""
         if self.early_stopping not in (False, True, "loss"):
             raise ValueError(
                 f"Model {get_model(self.model).name!r} is trained without labels, so "
                 f'early_stopping has to be a bool or "loss", got {self.early_stopping!r}.'
             )
-        everyone = focus.at(np.arange(focus.graph.n_nodes[focus.node_type]))
-        n_nodes = len(everyone.ids)
+        n_nodes = len(focus.ids)
         self._fit_module(
-            everyone,
-            np.zeros(n_nodes, dtype=np.int64),
+            focus,
+            np.ones(n_nodes, dtype=np.int64),
             np.ones(n_nodes),
             None,
-            criterion=SelfSupervisedLoss,
             stopping="train_loss" if self.early_stopping else None,
-            n_outputs=0,
-            seed=seed,
-            callback_data=callback_data,
-            extend=extend,
+            **options,
         )
 
 

@@ -143,6 +143,13 @@ def test_training_stops_when_the_loss_does_not_get_better(X: NodeView, params: P
     assert embedder.best_epoch_ == int(np.argmin(losses)) + 1
 
 
+def test_infomax_has_no_accuracy_to_stop_on(X: NodeView, params: Params) -> None:
+    embedder = NodeEmbedder(objective="infomax", early_stopping="accuracy", **params)
+
+    with pytest.raises(ValueError, match="has to be a bool or \"loss\", got 'accuracy'"):
+        embedder.fit(X)
+
+
 def test_weights_of_samples_need_labels(X: NodeView, y: np.ndarray, params: Params) -> None:
     with pytest.raises(ValueError, match="'infomax' looks at no labels and takes no sample_weight"):
         NodeEmbedder(**params).fit(X, sample_weight=np.ones(60))
