@@ -14,8 +14,9 @@ STATUS = Path("/proc/self/status")
 
 
 class Peak:
-    """MB that were resident at the peak, above what was resident at the start; NaN if not Linux."""
+    """What was resident at the peak, in MiB, and how much of it came since; NaN if not Linux."""
 
+    resident: float = float("nan")
     mb: float = float("nan")
 
 
@@ -29,7 +30,8 @@ def measure_peak() -> Iterator[Peak]:
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
     before = _read_kilobytes("VmRSS")
     yield peak
-    peak.mb = (_read_kilobytes("VmHWM") - before) / 1024
+    peak.resident = _read_kilobytes("VmHWM") / 1024
+    peak.mb = peak.resident - before / 1024
 
 
 def in_fresh_process(function: Callable[..., T], *args: Any) -> T:
