@@ -63,6 +63,10 @@ class DualMLP(ModelSpec):
         self.dropout = dropout
         self.input_dropout = input_dropout
 
+    def num_hops(self) -> int:
+        """0: it looks at a node alone."""
+        return 0
+
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         return DualMLPModule(schema, n_outputs, **self.get_params(deep=False))
 
