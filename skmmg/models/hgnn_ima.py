@@ -35,9 +35,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "align": True,
         "align_scale": "sum",
         "attention_scope": "node",
-        "attention_norm": "renormalize",
+        "attention_norm": "softmax",
         "combine": "product",
-        "modal_weight": "shared",
+        "modal_weight": "per_modality",
         "residual": "gated",
         "activation": "gelu",
         "norm": None,
@@ -160,9 +160,9 @@ class HGNNIMA(ModelSpec):
     num_layers        2              3          3
     dropout           0.6            0.6        0.2
     input_dropout     0.5            0          0
-    attention_norm    renormalize    softmax    outer
+    attention_norm    softmax        softmax    outer
     attention_scope   node           node       relation
-    modal_weight      shared         shared     per_modality
+    modal_weight      per_modality   shared     per_modality
     residual          gated          add        gated
     activation        gelu           sigmoid    None
     norm              None           None       layer
@@ -177,9 +177,10 @@ class HGNNIMA(ModelSpec):
     Departures from the paper, in every preset: the sign of equation 8 and the scale of equations 2
     and 4 (see `skmmg.nn.HGNNIMAConv`); :math:`L_{att}` (7) is a mean, because as printed, a sum
     over all edges, it outweighs the labels ten-thousandfold on a graph of 50,000 edges; the
-    cross-entropy (16) has its minus sign and is a mean over nodes. In "skmmg" only: softmaxes of
-    equations 6 and 9, whose inputs lie in [0, 1] and which therefore give nearly uniform weights,
-    are divisions by the sum instead.
+    cross-entropy (16) has its minus sign and is a mean over nodes. In "skmmg" as in "released":
+    every modality has a matrix of its own in equation 4, which can tell them apart. The softmaxes
+    of equations 6 and 9, whose inputs lie in [0, 1], give nearly uniform weights;
+    ``attention_norm="renormalize"`` divides by the sum instead.
 
     The presets leave training to the estimator. The paper trains with Adam, lr 1e-3, for at most
     300 epochs with a patience of 50; the code in circulation with

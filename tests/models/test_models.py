@@ -347,6 +347,10 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
     by_modality = len(getattr(source, "backbones", ())) == len(source.modalities)
     moved = ("encoder.projections.", "gates.", *(["backbones."] if by_modality else []))
     shared = {k: v for k, v in source.state_dict().items() if not k.startswith(moved)}
+    order = [source.modalities.index(modality) for modality in target.modalities]
+    for name in shared:
+        if name.endswith("w_modal"):  # (relations, modalities, ...)
+            shared[name] = shared[name][:, order]
     target.load_state_dict(shared, strict=False)
     for node_type, widths in WIDTHS.items():
         for modality in widths:
