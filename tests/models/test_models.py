@@ -253,6 +253,8 @@ def test_mini_batches_without_sampling_give_the_numbers_of_the_whole_graph(
 ) -> None:
     X, y = make_sparse_graph().nodes("movie"), np.arange(40) % N_CLASSES
     spec, settings = small(model), {"missing": missing, "precision": "float64"}
+    if model == "hgnn_ima":  # its attention loss is over the edges that a batch sees
+        spec.set_params(att_loss_weight=0.0)
     if not spec.samples:
         with pytest.raises(ValueError, match="needs the whole graph at once"):
             fit(spec, X, y, batch_size=4, **settings)
