@@ -126,6 +126,7 @@ class LocalIndex(VectorIndex):
     """An index in this process: its ids are one array, and so are its unit vectors."""
 
     _ids: Ids = np.empty(0, dtype=np.int64)
+    _width: int  # number of columns
 
     def fit(self, vectors: Any, ids: Any = None, queries: Any = None) -> Self:
         unit = check_unit(vectors, "vectors")
@@ -133,7 +134,7 @@ class LocalIndex(VectorIndex):
             raise ValueError("The gallery must have at least one vector, got none.")
         new_ids = check_ids(ids, len(unit))
         self._build(unit)
-        self._ids = new_ids
+        self._ids, self._width = new_ids, unit.shape[1]
         return self
 
     def add(self, vectors: Any, ids: Any = None) -> Self:
@@ -169,9 +170,9 @@ class LocalIndex(VectorIndex):
 
     def _as_neighbors(self, scores: Vectors, positions: Ids) -> Neighbors:
         """Turn cosines into distances and positions into ids."""
-        distances = np.maximum(1 - scores, 0)
-        ids = self._ids[positions]
-        if len(positions) and positions.min() < 0:
+        distances, ids = 1 - scores, self._ids[positions]
+        np.maximum(distances, 0, out=distances)
+        if -1 in positions[:, -1].tolist():  # those that were not found are the last of a row
             distances[positions < 0], ids[positions < 0] = np.inf, -1
         return distances, ids
 
@@ -185,11 +186,6 @@ class LocalIndex(VectorIndex):
     @abstractmethod
     def _rows(self) -> Vectors:
         """The gallery, one unit vector per row; a view that lives until vectors are added."""
-
-    @property
-    @abstractmethod
-    def _width(self) -> int:
-        """Number of columns."""
 
     @abstractmethod
     def _build(self, unit: Vectors) -> None:

@@ -24,10 +24,6 @@ class ExactIndex(LocalIndex):
     def _rows(self) -> Vectors:
         return self._buffer[: len(self)]
 
-    @property
-    def _width(self) -> int:
-        return self._buffer.shape[1]
-
     def _build(self, unit: Vectors) -> None:
         self._buffer = unit
 
@@ -49,3 +45,4 @@ class ExactIndex(LocalIndex):
     def _open(self, files: Mapping[str, Path], mmap: bool) -> None:
         arrays = open_parts(files, mmap)
         self._buffer, self._ids = arrays["vectors"], np.array(arrays["ids"])
+        self._width = self._buffer.shape[1]

@@ -59,10 +59,6 @@ class FaissIndex(LocalIndex):
         flat = self._faiss.downcast_index(self._flat())
         return self._faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(-1, flat.d)
 
-    @property
-    def _width(self) -> int:
-        return self._engine.d
-
     def _build(self, unit: Vectors) -> None:
         metric = self._faiss.METRIC_INNER_PRODUCT
         engine = self._faiss.index_factory(unit.shape[1], self._factory(len(unit)), metric)
@@ -78,7 +74,11 @@ class FaissIndex(LocalIndex):
         self._engine.add(unit)
 
     def _find(self, unit: Vectors, k: int) -> Neighbors:
-        scores, positions = self._engine.search(unit, k, params=self._parameters(k))
+        shape, pointer = (len(unit), k), self._faiss.swig_ptr
+        scores, positions = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.int64)
+        self._engine.search_c(
+            len(unit), pointer(unit), k, pointer(scores), pointer(positions), self._parameters(k)
+        )
         return scores, positions
 
     def _parts(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class FaissIndex(LocalIndex):
     def _open(self, files: Mapping[str, Path], mmap: bool) -> None:
         flags = self._faiss.IO_FLAG_MMAP_IFC if mmap else 0
         self._engine, self._is_mapped = self._faiss.read_index(str(files["engine"]), flags), mmap
-        self._ids = open_parts(files, mmap=False)["ids"]
+        self._ids, self._width = open_parts(files, mmap=False)["ids"], self._engine.d
 
     def __getstate__(self) -> dict[str, Any]:
         engine = None if self._engine is None else self._faiss.serialize_index(self._engine)

@@ -79,13 +79,16 @@ def test_a_gallery_of_one_row_over_and_over_gives_the_first(bfloat16: bool) -> N
     np.testing.assert_array_equal(rows, np.tile(np.arange(5), (3, 1)))
 
 
-def test_a_result_does_not_depend_on_the_batch(data: Any) -> None:
+@pytest.mark.parametrize("scale", [1, 1e-30, 1e30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_result_does_not_depend_on_the_batch(data: Any, dtype: Any, scale: float) -> None:
     index = make_index().fit(data.gallery)
+    queries = (data.queries * scale).astype(dtype)
 
-    distances, ids = index.search(data.queries, 7)
+    distances, ids = index.search(queries, 7)
 
-    for start, stop in [(0, 1), (0, 2), (3, 80), (100, 150)]:
-        part = index.search(data.queries[start:stop], 7)
+    for start, stop in [(0, 0), (0, 1), (149, 150), (0, 2), (3, 80), (100, 150)]:
+        part = index.search(queries[start:stop], 7)
         np.testing.assert_array_equal(part[0], distances[start:stop])
         np.testing.assert_array_equal(part[1], ids[start:stop])
 

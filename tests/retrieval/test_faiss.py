@@ -132,6 +132,20 @@ def test_a_small_gallery_is_searched_too(
 
 
 @each
+def test_one_query_finds_what_it_finds_among_others(
+    data: Any, name: str, options: dict[str, Any]
+) -> None:
+    index = make_index(name, **options).fit(data.gallery)
+    queries = data.queries.astype(np.float32)
+    distances, ids = index.search(queries, 7)
+
+    for start, stop in [(0, 0), (0, 1), (149, 150), (3, 80)]:
+        part = index.search(queries[start:stop], 7)
+        np.testing.assert_allclose(part[0], distances[start:stop], atol=1e-6)
+        np.testing.assert_array_equal(part[1], ids[start:stop])
+
+
+@each
 def test_vectors_of_zeros_are_at_distance_one(
     data: Any, name: str, options: dict[str, Any]
 ) -> None:
