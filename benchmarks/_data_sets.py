@@ -103,5 +103,5 @@ def _mfeat(seed: int) -> DataSet:
 
 
 def _wikipedia(data: Any, seed: int) -> DataSet:
-    split = stratified(data.target, seed, data.train)
+    split = stratified(data.target, seed, data.train_idx)
     return DataSet(data.data, data.target, split, {"modalities": data.columns})

@@ -83,7 +83,7 @@ KS = (1, 10, 100)
 def load_articles(folder: str) -> DataSet:
     """Articles in the standard split."""
     data = load_wikipedia(folder)
-    split = data.train, data.train[:0], data.test
+    split = data.train_idx, data.train_idx[:0], data.test_idx
     return DataSet(data.data, data.target, split, {"modalities": data.columns})
 
 

@@ -63,7 +63,7 @@ def load_wikipedia(folder: str | PathLike[str]) -> Bunch:
             Category, a position in `target_names`.
         target_names : list of str
             The categories.
-        train, test : ndarray of int64
+        train_idx, test_idx : ndarray of int64
             The standard split: 2173 and 693 items.
 
     Raises
@@ -82,7 +82,7 @@ def load_wikipedia(folder: str | PathLike[str]) -> Bunch:
     --------
     >>> from skmmg.datasets import load_wikipedia
     >>> data = load_wikipedia("wikipedia_dataset")  # doctest: +SKIP
-    >>> data.data[data.train].shape  # doctest: +SKIP
+    >>> data.data[data.train_idx].shape  # doctest: +SKIP
     (2173, 138)
     """
     folder = Path(folder)
@@ -117,8 +117,8 @@ def load_wikipedia(folder: str | PathLike[str]) -> Bunch:
         modalities=modalities,
         target=np.concatenate(targets),
         target_names=list(_TARGET_NAMES),
-        train=np.arange(n_train),
-        test=np.arange(n_train, len(data)),
+        train_idx=np.arange(n_train),
+        test_idx=np.arange(n_train, len(data)),
     )
 
 

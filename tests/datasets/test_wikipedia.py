@@ -34,8 +34,8 @@ def test_items_to_train_on_come_first(tmp_path: Path) -> None:
 
     assert data.data.shape == (6, 5)
     assert_array_equal(data.target, [0, 1, 2, 3, 0, 1])
-    assert_array_equal(data.train, range(4))
-    assert_array_equal(data.test, [4, 5])
+    assert_array_equal(data.train_idx, range(4))
+    assert_array_equal(data.test_idx, [4, 5])
     for name, columns in data.columns.items():
         assert_array_equal(data.data[:, columns], data.modalities[name])
     assert_array_equal(data.modalities["text"][4], [100, 101])
@@ -69,7 +69,7 @@ def test_a_line_that_is_wrong_is_an_error(line: str, message: str, tmp_path: Pat
 def test_the_real_files_have_the_standard_split(data_folder: Callable[[str], Path]) -> None:
     data = load_wikipedia(data_folder("wikipedia"))
 
-    assert (len(data.train), len(data.test)) == (2173, 693)
+    assert (len(data.train_idx), len(data.test_idx)) == (2173, 693)
     assert data.columns == {"image": slice(0, 128), "text": slice(128, 138)}
     np.testing.assert_allclose(data.modalities["image"].sum(axis=1), 1, atol=1e-3)
-    assert_array_equal(np.bincount(data.target[data.train])[:3], [138, 272, 244])
+    assert_array_equal(np.bincount(data.target[data.train_idx])[:3], [138, 272, 244])
