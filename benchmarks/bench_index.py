@@ -10,18 +10,16 @@ each, beyond what the data take: the float32 gallery that is handed over; not fo
 minutes to build.
 
 ``--size`` takes one of the two sizes; IVF-RaBitQ and the cosine of scikit-learn are left out at the
-larger one.
+larger one. Each finished size is a line of results/index.jsonl, and is not measured again as long
+as it is there.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-import resource
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Callable, Iterator
 from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when the libraries are loaded
@@ -30,7 +28,8 @@ import faiss
 import numpy as np
 import pandas as pd
 import torch
-from _common import Record, make_parser, results_folder, write_results
+from _common import Record, make_parser, read_log, results_folder, run_logged, write_tables
+from _memory import in_fresh_process, measure_peak
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
@@ -55,6 +54,7 @@ PAIRS = {
 ALONE = ["scikit-learn, cosine", "faiss flat"]  # exact ones, to see the choice by
 LARGE = 500_000
 NOT_AT_LARGE = {"faiss_ivf_rabitq", PAIRS["faiss_ivf_rabitq"], "scikit-learn, cosine"}
+FAST = {name for pair in PAIRS.items() if "faiss" in pair[0] for name in pair}
 BARE = {bare: ours for ours, bare in PAIRS.items() if "faiss" in bare}
 
 
@@ -119,7 +119,7 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def compare(names: list[str], data: tuple[Rows, Rows, Rows], n_single: int) -> list[Record]:
+def compare(names: list[str], data: tuple[Rows, Rows, Rows]) -> list[Record]:
     """Build all engines, then let them search in turns."""
     one_thread()
     gallery, queries, own = data
@@ -135,13 +135,12 @@ def compare(names: list[str], data: tuple[Rows, Rows, Rows], n_single: int) -> l
     for _ in tqdm(range(REPEATS), unit="turn"):
         for name, (search, _kept) in engines.items():
             # brute force over a million rows takes seconds for what the others do in no time
-            some = (
-                queries if (name in PAIRS and name != "exact") or "IVF" in name else queries[:512]
+            some, one_by_one = (
+                (queries, queries[:200]) if name in FAST else (queries[:512], queries[:20])
             )
-            some = queries if "HNSW" in name else some
             batch = seconds(lambda s=search, q=some: s(q)) / len(some)
-            single = seconds(lambda s=search: [s(row[None]) for row in queries[:n_single]])
-            times[name].append((batch, single / n_single))
+            single = seconds(lambda s=search, q=one_by_one: [s(row[None]) for row in q])
+            times[name].append((batch, single / len(one_by_one)))
     for name, (search, _kept) in engines.items():
         batch, single = np.median(times[name], axis=0)
         records[name] |= {
@@ -168,34 +167,15 @@ def one_thread() -> None:
 
 
 def peak_memory(name: str, n_gallery: int, width: int) -> float:
-    """MiB that building and searching took at most beyond the gallery, in this fresh process."""
+    """MiB that building and searching took at most beyond the gallery; in a fresh process."""
     one_thread()
     gallery, queries, _own = make_data(n_gallery, width, 512)
     build(name, gallery[:2000])[0](queries[:600])  # what libraries load is not counted
     gc.collect()
-    before = int(_status("VmRSS"))
-    with open("/proc/self/clear_refs", "w") as stream:
-        stream.write("5")  # the peak begins anew
-    search, _kept = build(name, gallery)
-    search(queries)
-    return (int(_status("VmHWM")) - before) / 1024
-
-
-def _status(key: str) -> str:
-    with open("/proc/self/status") as stream:
-        lines = dict(line.split(":", 1) for line in stream)
-    return lines[key].split()[0] if key in lines else str(_peak())
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def measure_memory(name: str, n_gallery: int, width: int) -> float:
-    """Call `peak_memory` in a process of its own."""
-    context = get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(peak_memory, name, n_gallery, width).result()
+    with measure_peak() as peak:
+        search, _kept = build(name, gallery)
+        search(queries)
+    return peak.mb
 
 
 # ---------------------------------------------------------------------------------------- tables
@@ -233,50 +213,47 @@ def ratio_table(records: list[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measure(n_gallery: int, width: int) -> list[Record]:
+def measure(n_gallery: int, width: int) -> Iterator[Record]:
     """Times, recall and memory of all engines at one size."""
     is_large = n_gallery >= LARGE
     names = [*(name for pair in PAIRS.items() for name in pair), *ALONE]
     names = [name for name in names if not (is_large and name in NOT_AT_LARGE)]
-    records = compare(names, make_data(n_gallery, width, min(4096, n_gallery // 2)), n_single=20)
-    for record in tqdm(records, unit="process"):
+    for record in compare(names, make_data(n_gallery, width, min(4096, n_gallery // 2))):
         name = record["engine"]
         skipped = name in BARE or (is_large and "_" in name)
-        record["memory"] = None if skipped else measure_memory(name, n_gallery, width)
-    return records
+        record["memory"] = (
+            None if skipped else in_fresh_process(peak_memory, name, n_gallery, width)
+        )
+        yield record
+
+
+def measure_sizes(sizes: dict[str, tuple[int, int]]) -> Iterator[Record]:
+    """A line of the log for every size: the engines of one size are compared with each other."""
+    for size, shape in sizes.items():
+        yield {"size": size, "engines": list(measure(*shape))}
 
 
 def main() -> None:
-    """Measure all engines at all sizes."""
+    """Measure all engines at the sizes that are not in the log yet."""
     parser = make_parser(__doc__)
     parser.add_argument("--size", choices=list(SIZES), action="append", help="all by default")
-    arguments = parser.parse_args()
-    sizes = {size: SIZES[size] for size in arguments.size or SIZES}
-    if arguments.quick:
+    args = parser.parse_args()
+    folder = results_folder(args.quick)
+    log_file = folder / "index.jsonl"
+    log = read_log(log_file)
+    done = {record["size"] for record in log}
+    sizes = {size: SIZES[size] for size in args.size or SIZES if size not in done}
+    if args.quick:
         sizes = {"5,000 x 32": (5000, 32)}
-    tables, everything = {}, []
-    for size, (n_gallery, width) in sizes.items():
-        records = measure(n_gallery, width)
-        everything += [record | {"size": size} for record in records]
-        tables[size] = engine_table(records)
-        tables[f"{size}: time over that of the bare engine"] = ratio_table(records)
-    write_results(
-        "index",
-        "Search in large galleries",
-        tables,
-        everything,
-        notes=[
-            "CPU seconds of one thread, medians of five turns; `python benchmarks/bench_index.py`."
-        ],
-        settings={
-            "k": K,
-            "repeats": REPEATS,
-            "clusters": N_CLUSTERS,
-            "latent": N_LATENT,
-            "spread": SPREAD,
-        },
-        folder=results_folder(arguments.quick),
-    )
+    log = run_logged(measure_sizes(sizes), len(sizes), log, log_file)
+    tables = {}
+    for record in sorted(log, key=lambda record: SIZES.get(record["size"], (0, 0))):
+        tables[record["size"]] = engine_table(record["engines"])
+        tables[f"{record['size']}: time over that of the bare engine"] = ratio_table(
+            record["engines"]
+        )
+    note = "CPU seconds of one thread, medians of five turns; `python benchmarks/bench_index.py`."
+    write_tables("index", "Search in large galleries", tables, notes=[note], folder=folder)
 
 
 if __name__ == "__main__":
