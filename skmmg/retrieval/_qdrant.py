@@ -42,6 +42,14 @@ def import_qdrant() -> Any:
     return qdrant_client
 
 
+def failures() -> tuple[type[BaseException], ...]:
+    """What the client raises where the store cannot be reached or refuses."""
+    from grpc import RpcError
+    from qdrant_client.http.exceptions import ApiException
+
+    return ApiException, RpcError, OSError
+
+
 class QdrantIndex(VectorIndex):
     """Vectors in a collection of Qdrant; see :func:`make_index`.
 
@@ -90,11 +98,12 @@ class QdrantIndex(VectorIndex):
                 self._write(target, unit, new_ids)
                 self._point_alias(target, old)
             except BaseException:
-                with suppress(Exception):
+                with suppress(*failures()):
                     self._client.delete_collection(target)
                 raise
         if old:
-            with suppress(Exception):  # the new gallery is there; an old one left over does no harm
+            # the new gallery is there; an old one left over does no harm
+            with suppress(*failures()):
                 self._client.delete_collection(old)
         self._target, self._n, self._width = target, len(unit), unit.shape[1]
         self._has_row_numbers = ids is None
@@ -122,7 +131,7 @@ class QdrantIndex(VectorIndex):
         except BaseException as error:
             try:
                 self._client.delete(self._target, ids.tolist())
-            except Exception:
+            except failures():
                 error.add_note(
                     f"Nor could the part that was written be removed: of the ids from {ids.min()} "
                     f"to {ids.max()}, some may be in {self._target!r}. Fit the index anew."
@@ -212,12 +221,9 @@ class QdrantIndex(VectorIndex):
     @contextmanager
     def _told(self, what: str, then: str = "") -> Iterator[None]:
         """Say which store failed, and what that means."""
-        from grpc import RpcError
-        from qdrant_client.http.exceptions import ApiException
-
         try:
             yield
-        except (ApiException, RpcError, OSError) as error:
+        except failures() as error:
             told = ConnectionError(
                 f"The Qdrant store at {self._place} could not be reached to {what}, or refused: "
                 f"{error}. {then + '. ' if then else ''}Is it running, and is the address right?"
