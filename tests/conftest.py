@@ -16,6 +16,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():
+    # Triton, where it is installed, interprets its kernels; it looks when it is first imported.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 DATA_VARIABLE = "SKMMG_DATA"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -46,6 +46,27 @@ class RelationMatrices:
     message: Tensor  # (R, h, dk, dk)
 
 
+@dataclass(frozen=True)
+class Tables:
+    """Sources times the matrices of their relations, (h, M, rows, dk) each."""
+
+    node: Tensor
+    modal: Tensor | None
+    message: Tensor
+
+    @classmethod
+    def of(
+        cls, key: Tensor, value: Tensor, matrices: RelationMatrices, edges: EdgeStructure
+    ) -> Self:
+        """All that the edges need; not for ``cross_modal="influenced"``."""
+        modal = None if matrices.modal is None else matrices.modal.transpose(1, 2)
+        return cls(
+            _fold(key, matrices.node[:, :, None], edges),
+            None if modal is None else _fold(key, modal, edges),
+            _fold(value, matrices.message[:, :, None], edges),
+        )
+
+
 def sparse_pass(
     query: Tensor,
     key: Tensor,
@@ -61,8 +82,22 @@ def sparse_pass(
     the messages (M, edges.num_out, heads, dk).
     """
     attention = attend(query, key, matrices, edges, switches)
-    u = _aggregate(attention.weight, value, matrices.message, edges)
-    return u, _paid(attention.lam, lacking)
+    table = _fold(value, matrices.message[:, :, None], edges)
+    return _aggregate(attention.weight, table, edges), _paid(attention.lam, lacking)
+
+
+def table_pass(
+    query: Tensor,
+    tables: Tables,
+    edges: EdgeStructure,
+    switches: Switches,
+    lacking: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """`sparse_pass` from the tables."""
+    g = _dots(query, tables.node, edges)
+    s = None if tables.modal is None else _dots(query, tables.modal, edges)
+    attention = _weigh(g, s, edges, switches)
+    return _aggregate(attention.weight, tables.message, edges), _paid(attention.lam, lacking)
 
 
 def attend(
@@ -73,10 +108,16 @@ def attend(
     switches: Switches,
 ) -> EdgeAttention:
     """Attention of all edges, equations 2 to 9."""
-    stage = _Stage(edges, switches)
     g = _scores(query, key, matrices.node[:, :, None], edges)  # (h, M, E)                 (2)
+    s = _modal_scores(query, key, matrices.modal, edges, switches)  #                      (4)
+    return _weigh(g, s, edges, switches)
+
+
+def _weigh(g: Tensor, s: Tensor | None, edges: EdgeStructure, switches: Switches) -> EdgeAttention:
+    """Attention of all edges from their scores."""
+    stage = _Stage(edges, switches)
     alpha = stage.softmax(g)  # (h, M, E)                                                  (3)
-    lam = stage.modal_attention(query, key, matrices.modal)  #                          (4, 5)
+    lam = stage.modal_attention(s)  #                                                      (5)
     beta = stage.cross_modal_attention(alpha, lam)  # (h, E) | (h, M, E)                   (6)
     if not switches.align:
         return EdgeAttention(alpha, lam, beta, None, stage.without_alignment(beta))
@@ -99,18 +140,10 @@ class _Stage:
     def softmax(self, x: Tensor, bounded: bool = False) -> Tensor:
         return segment_softmax(x, self._segments(x), bounded)
 
-    def modal_attention(self, query: Tensor, key: Tensor, w_modal: Tensor | None) -> Tensor | None:
-        """Equations 4 and 5; the modalities of the source are axis 1."""
-        if w_modal is None:
+    def modal_attention(self, s: Tensor | None) -> Tensor | None:
+        """Equation 5; the modalities of the source are axis 1."""
+        if s is None:
             return None
-        w_modal = w_modal.transpose(1, 2)  # (R, h, M | 1, dk, dk)
-        if self.switches.cross_modal == "influenced":
-            per_destination = [
-                _scores(query[:, [m]].expand_as(query), key, w_modal[:, :, [m]], self.edges)
-                for m in range(query.shape[1])
-            ]
-            return torch.stack(per_destination, 2).softmax(1)  # (h, M, M, E)
-        s = _scores(query, key, w_modal, self.edges)  # (h, M, E)
         if self.switches.cross_modal == "node":
             segments = self._segments(s)
             count = segments.offsets.diff().clamp_min(1).to(s.dtype)
@@ -151,10 +184,9 @@ class _Stage:
         return self.softmax(beta, bounded=True)
 
 
-def _aggregate(weight: Tensor, value: Tensor, w_msg: Tensor, edges: EdgeStructure) -> Tensor:
-    """Equation 10: (M, N, h, dk)."""
-    heads, n_modalities, _, width = value.shape
-    table = _fold(value, w_msg[:, :, None], edges)  # (h, M, rows, dk)
+def _aggregate(weight: Tensor, table: Tensor, edges: EdgeStructure) -> Tensor:
+    """Equation 10, from the folded values: (M, N, h, dk)."""
+    heads, n_modalities, _, width = table.shape
     if weight.dim() == 3:
         u = edge_sum(weight.flatten(0, 1), table.flatten(0, 1), edges)
         return u.view(heads, n_modalities, edges.num_out, width).permute(1, 2, 0, 3)
@@ -175,8 +207,32 @@ def _disagreement(g: Tensor, align_scale: str) -> Tensor:
 
 def _scores(query: Tensor, key: Tensor, weight: Tensor, edges: EdgeStructure) -> Tensor:
     """Scores of all edges: (h, M, N, dk) twice, (R, h, M or 1, dk, dk) -> (h, M, E)."""
+    return _dots(query, _fold(key, weight, edges), edges)
+
+
+def _modal_scores(
+    query: Tensor,
+    key: Tensor,
+    w_modal: Tensor | None,
+    edges: EdgeStructure,
+    switches: Switches,
+) -> Tensor | None:
+    """Equation 4: (h, M, E), or (h, M source, M destination, E) for "influenced"."""
+    if w_modal is None:
+        return None
+    w_modal = w_modal.transpose(1, 2)  # (R, h, M | 1, dk, dk)
+    if switches.cross_modal != "influenced":
+        return _scores(query, key, w_modal, edges)
+    per_destination = [
+        _scores(query[:, [m]].expand_as(query), key, w_modal[:, :, [m]], edges)
+        for m in range(query.shape[1])
+    ]
+    return torch.stack(per_destination, 2)
+
+
+def _dots(query: Tensor, table: Tensor, edges: EdgeStructure) -> Tensor:
+    """Products of queries (h, M, N, dk) and rows of a table (h, M, rows, dk), (h, M, E)."""
     heads, n_modalities = query.shape[:2]
-    table = _fold(key, weight, edges)
     scores = edge_dot(query.flatten(0, 1), table.flatten(0, 1), edges)
     return scores.view(heads, n_modalities, edges.num_edges)
 

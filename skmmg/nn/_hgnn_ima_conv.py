@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skmmg.nn._attention import Attention, EdgeAttention
-from skmmg.nn._backend import takes_kernel
+from skmmg.nn._backend import choose_backend, table_function
 from skmmg.nn._by_type import ByType
 from skmmg.nn._checks import check_option
 from skmmg.nn._dropout import dropout as drop
-from skmmg.nn._edge_stage import RelationMatrices, Switches, attend, sparse_pass
+from skmmg.nn._edge_stage import RelationMatrices, Switches, attend
 from skmmg.nn._edges import EdgeStructure, EdgeType
 from skmmg.nn._fused import fused_pass, lanes
 from skmmg.nn._typed_linear import typed_linear
@@ -282,12 +282,13 @@ class HGNNIMAConv(nn.Module):
         """
         kept = h if edges.kept is None else h[:, edges.kept]
         head_channels = self.channels // self.heads
-        if takes_kernel(h, edges, self.switches, self.heads, head_channels):
+        backend = choose_backend(h, edges, self.switches, self.heads, head_channels)
+        if backend == "fused":
             width = lanes(self.heads)
             u, paid = self._fused(h, kept, edges, lacking, width)
         else:
             width = None
-            u, paid = self._sparse(h, kept, edges, lacking)
+            u, paid = self._heads_apart(h, kept, edges, lacking, backend)
         return self._update(kept, u, edges, width), paid
 
     def attention(self, h: Tensor, edges: EdgeStructure) -> EdgeAttention:
@@ -297,14 +298,14 @@ class HGNNIMAConv(nn.Module):
         return attend(query, key, self._relation_matrices(), edges, self.switches)
 
     # ------------------------------------------------------------------ messages
-    def _sparse(
-        self, h: Tensor, kept: Tensor, edges: EdgeStructure, lacking: Tensor | None
+    def _heads_apart(
+        self, h: Tensor, kept: Tensor, edges: EdgeStructure, lacking: Tensor | None, backend: str
     ) -> tuple[Tensor, Tensor | None]:
         """Messages (M, N, h dk)."""
         query, key = self._query_and_key(h, kept, edges)
         value = self._typed([self.v_lin], h, edges.node_slices)
         matrices = self._relation_matrices()
-        u, paid = sparse_pass(
+        u, paid = table_function(backend)(
             query, key, self._heads_first(value), matrices, edges, self.switches, lacking
         )
         return u.flatten(2), paid
