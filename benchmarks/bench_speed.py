@@ -12,12 +12,11 @@ bytes that the edges and the elementwise passes have to move at the rate of a co
 A fit is a hundred epochs on IMDB through the estimator, from arrays to restored weights, beside a
 bare loop around the same module that has its tensors already (`_bare_loop.py`).
 
-``--parts`` chooses what is measured; each part has a results file of its own.
+``--parts`` chooses what is measured; every part and network has a results file of its own.
 """
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -266,8 +265,9 @@ def main() -> None:
         args.graphs, args.rounds, args.max_edges = ["IMDB"], 1, 30_000
     torch.set_num_threads(1)
     folder = results_folder(args.quick)
-    if "steps" in args.parts:
-        report_steps(args, folder)
+    for name in args.graphs if "steps" in args.parts else ():
+        records = measure_graph(name, args.data, args.rounds, not args.no_plain)
+        report_steps(name, records, args.rounds, folder)
     if "fit" in args.parts:
         n_epochs = 3 if args.quick else 100
         records = compare_fits(args.data, n_epochs, max(1, args.rounds // 3))
@@ -276,27 +276,24 @@ def main() -> None:
         report_scaling(measure_scaling(args.max_edges, CHANNELS, HEADS), folder)
 
 
-def report_steps(args: argparse.Namespace, folder: Path) -> None:
-    """Measure, print and write the training steps."""
-    records: list[Record] = []
-    for name in args.graphs:
-        records += measure_graph(name, args.data, args.rounds, not args.no_plain)
+def report_steps(name: str, records: list[Record], n_rounds: int, folder: Path) -> None:
+    """Print and write the training steps on one network."""
     flops, bandwidth = measure_rates()
     write_results(
-        "speed",
-        "Training steps of HGNN-IMA",
+        f"speed_{name.lower()}",
+        f"Training steps of HGNN-IMA, {name}",
         {"Training step": pd.DataFrame(records)},
         records,
         notes=[
             f"{CHANNELS} channels, {LAYERS} layers, {HEADS} heads, two modalities, one thread. "
-            f"Networks are given with their numbers of nodes and edges. Seconds of CPU time, "
-            f"medians over {args.rounds} rounds in which all take turns; ratios are medians of "
+            f"The network is given with its numbers of nodes and edges. Seconds of CPU time, "
+            f"medians over {n_rounds} rounds in which all take turns; ratios are medians of "
             f"each round's. The floor: "
             f"products at {flops / 1e9:.0f} GFLOP/s, bytes at {bandwidth / 1e9:.0f} GB/s, of the "
             f"step on the receptive field. Memory is what a first step needs above what was "
             f"resident before it, in a process of its own."
         ],
-        settings={**SIZE, "rounds": args.rounds},
+        settings={**SIZE, "rounds": n_rounds},
         folder=folder,
     )
 
@@ -325,10 +322,11 @@ def report_scaling(records: list[Record], folder: Path) -> None:
     """Print, draw and write the time per edge."""
     draw_scaling(records, folder)
     by_size = pd.DataFrame(records).pivot(index="edges", columns="back end", values="ns per edge")
+    table = by_size.astype("Int64").astype("string").fillna("").reset_index()
     write_results(
         "speed_scaling",
         "Time per edge of a layer of HGNN-IMA",
-        {"Nanoseconds per edge, forward and backward": by_size.reset_index()},
+        {"Nanoseconds per edge, forward and backward": table},
         records,
         notes=[
             f"One layer with its projections, {CHANNELS} channels, {HEADS} heads, two modalities, "
