@@ -73,9 +73,14 @@ class Layerwise:
 class GraphModule(Protocol):
     """A module that an estimator can train.
 
-    It may have two methods more: ``infer(graph, ids)`` gives the output without penalties where
-    that is cheaper; ``edge_attention(graph)`` the attention of every layer over all edges, a list
-    of `skmmg.nn._attention.EdgeAttention`.
+    Whoever runs it looks for three methods more, which it may lack. The first two give the numbers
+    that it gives without them:
+
+    - ``infer(graph, ids)``: the output without penalties, where these cost something;
+    - ``layerwise()``: the module as `Layerwise`, or None, so that nodes of a graph that does not
+      fit in memory are predicted layer by layer, each state computed once;
+    - ``edge_attention(graph)``: the attention of every layer over all edges, a list of
+      `skmmg.nn._attention.EdgeAttention`; without it, there is no attention to read out.
     """
 
     modalities: tuple[str, ...]
@@ -88,9 +93,13 @@ class GraphModule(Protocol):
 class Backbone(Protocol):
     """A network on one state per node, which the fusion wrappers make multi-modal.
 
-    One that computes no more than some target nodes can see has `edge_types`, `num_layers` and
-    ``run_field(h, field)`` as well, from the states of the seen nodes (n_seen, channels) to those
-    of the target nodes.
+    The wrappers look for two methods more, which it may lack:
+
+    - ``run_field(h, field)``, and beside it the attributes `edge_types` and `num_layers`: states of
+      the target nodes from those of the nodes that they see, (n_seen, channels), so that no more
+      than a `skmmg.nn._field.ReceptiveField` is computed;
+    - ``stages()``: its layers one by one, a list of `Layer`, from which the wrapper's
+      ``layerwise`` is made.
     """
 
     out_channels: int
