@@ -30,6 +30,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def _has_onednn(x: Tensor) -> bool:
     return (
         _ONEDNN is not None
+        and not torch.compiler.is_compiling()  # which has it for constant weights alone
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and torch.backends.mkldnn.is_available()

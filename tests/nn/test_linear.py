@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from skmmg.nn._compile import find_compiler
 from skmmg.nn._linear import constant_linear, product
 from skmmg.nn._typed_linear import typed_linear
 
@@ -27,6 +28,16 @@ def test_a_large_product_and_its_gradients_are_those_of_torch(width: int) -> Non
 def test_a_product_takes_views() -> None:
     x, weight = torch.randn(64, 3000).t()[::2], torch.randn(64, 32).t()
     torch.testing.assert_close(product(x, weight), x @ weight.t(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
+def test_a_large_map_can_be_compiled() -> None:
+    torch.manual_seed(0)
+    h, weight, bias = torch.randn(1, 40_000, 64), torch.randn(64, 64), torch.randn(64)
+    inputs = (h.requires_grad_(), [weight], [bias], [slice(0, 40_000)])
+    compiled = torch.compile(typed_linear)(*inputs)
+    torch.testing.assert_close(compiled, typed_linear(*inputs), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("sizes", [(5,), (2, 0, 4)], ids=str)
