@@ -32,6 +32,8 @@ def test_a_product_takes_views() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
+# dynamo itself makes an instance of an autograd function, which torch warns of
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_a_large_map_can_be_compiled() -> None:
     torch.manual_seed(0)
     h, weight, bias = torch.randn(1, 40_000, 64), torch.randn(64, 64), torch.randn(64)
