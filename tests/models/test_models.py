@@ -391,7 +391,7 @@ def test_the_number_of_parameters_is_as_the_formula_says(num_layers: int) -> Non
     n_relations, n_modalities = len(graph.edge_types), 2
     scorer, head = (d + 1) * d + d + 1, (d + 1) * N_CLASSES
     expected = {
-        ("hgnn_ima", None): num_layers * count_layer(n_relations, 3) + scorer + head,
+        ("hgnn_ima", None): num_layers * count_layer(n_relations, 2 + n_modalities) + scorer + head,
         ("hgt", "early"): num_layers * count_layer(n_relations, 2) + head,
         ("hgt", "late"): n_modalities * num_layers * count_layer(n_relations, 2) + scorer + head,
         ("mlp", "early"): num_layers * (d + 1) * d + head,
