@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 from _common import Record, compare_both, summarise, to_markdown, write_text
+from _zoo import rows as all_rows
 from matplotlib import pyplot as plt
 
 mpl.use("agg")
@@ -22,6 +23,8 @@ def write_report(log: Iterable[Record], folder: Path) -> None:
     frame = pd.DataFrame(list(log))
     if "error" not in frame:
         frame["error"] = None
+    order = {row.name: i for i, row in enumerate(all_rows())}  # whatever was run first
+    frame = frame.sort_values("row", key=lambda names: names.map(order), kind="stable")
     parts = ["# All models of both papers", INTRODUCTION]
     sections = {
         "scores": scores_section,
@@ -54,7 +57,7 @@ INTRODUCTION = (
 
 
 def table(rows: pd.DataFrame, index: str, columns: str, value: str, digits: int = 3) -> str:
-    """Means and standard deviations in Markdown, in the order of the log."""
+    """Means and standard deviations in Markdown, in the order of the rows."""
     cells = rows.groupby([index, columns], sort=False)[value].agg(lambda v: cell(v, digits))
     wide = cells.unstack(columns, sort=False).reset_index()
     return to_markdown(wide)
@@ -69,7 +72,7 @@ def cell(values: pd.Series, digits: int) -> str:
 def scores_section(rows: pd.DataFrame, folder: Path) -> list[str]:
     """Paper 1, tables 2 and 3."""
     out = []
-    for settings, part in rows.groupby("settings", sort=False):
+    for settings, part in rows.groupby("settings"):
         out.append(f"## Paper 1, table 2: {settings} settings")
         for metric, label in METRICS.items():
             out += [f"### {label}", table(part, "row", "data", metric)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ qdrant_client = pytest.importorskip("qdrant_client")
 
 
 @pytest.fixture
-def client() -> Any:
-    return qdrant_client.QdrantClient(":memory:")
+def client() -> Iterator[Any]:
+    client = qdrant_client.QdrantClient(":memory:")
+    yield client
+    client.close()
 
 
 def collections(client: Any) -> list[str]:
