@@ -5,6 +5,7 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -81,13 +82,14 @@ def load_folder(folder: str | PathLike[str]) -> Bunch:
     )
     """
     folder = Path(folder)
-    features = _arrays(folder / "nodes", depth=2)
+    features = _arrays(folder, "nodes/<node type>/<modality>")
     if not features:
         raise FileNotFoundError(
             f"The folder must hold nodes/<node type>/<modality>.npy or .npz, but {folder} does not."
         )
-    edges = {names: _read_edges(f) for names, f in _arrays(folder / "edges", depth=3).items()}
-    labels = {names[0]: _read(file) for names, file in _arrays(folder / "labels", depth=1).items()}
+    links = _arrays(folder, "edges/<source>/<relation>/<destination>")
+    edges = {names: _read_edges(file) for names, file in links.items()}
+    labels = {names[0]: _read(file) for names, file in _arrays(folder, "labels/<type>").items()}
     if len(labels) > 1:
         raise ValueError(
             f"labels must hold one file, of the node type to classify, got {sorted(labels)}. Move "
@@ -101,21 +103,24 @@ def load_folder(folder: str | PathLike[str]) -> Bunch:
     graph = MultiModalGraph(nodes, edges)
     labelled = next(iter(labels), None)
     target = None if labelled is None else labels[labelled]
-    if target is not None and graph.n_nodes.get(str(labelled)) != len(target):
+    if target is not None and target.shape != (graph.n_nodes.get(str(labelled)),):
         raise ValueError(
-            f"labels/{labelled}.npy must hold one label per {labelled!r}, got {len(target)} labels "
+            f"labels/{labelled}.npy must hold one label per {labelled!r}, got shape {target.shape} "
             f"for {dict(graph.n_nodes)} nodes."
         )
     return Bunch(graph=graph, node_type=labelled, target=target, **_read_split(folder, target))
 
 
-def _arrays(folder: Path, depth: int) -> dict[tuple[str, ...], Path]:
-    """The files so deep in a folder, by the names of their folders and their own."""
+def _arrays(folder: Path, pattern: str) -> dict[tuple[str, ...], Path]:
+    """The files of one kind, by the names that the pattern leaves open."""
+    kind, *open_names = pattern.split("/")
     found: dict[tuple[str, ...], Path] = {}
-    for file in sorted(folder.glob("/".join("*" * depth))):
-        if file.suffix not in _SUFFIXES:
-            raise ValueError(f"Files must end in {' or '.join(_SUFFIXES)}, got {file}.")
-        names = (*file.relative_to(folder).parts[:-1], file.stem)
+    for file in sorted(path for path in (folder / kind).rglob("*") if path.is_file()):
+        names = file.relative_to(folder / kind).with_suffix("").parts
+        if file.suffix not in _SUFFIXES or len(names) != len(open_names):
+            raise ValueError(
+                f"Files in {kind} must be called {pattern}{' or '.join(_SUFFIXES)}, got {file}."
+            )
         if names in found:
             raise ValueError(f"{file} and {found[names].name} are one matrix; remove one of them.")
         found[names] = file
@@ -127,8 +132,9 @@ def _read(file: Path, mmap_mode: Any = None) -> Any:
     try:
         if file.suffix == ".npy":
             return np.load(file, mmap_mode=mmap_mode)
-        return sparse.load_npz(file)
-    except (ValueError, OSError, KeyError) as error:
+        with file.open("rb") as stream:
+            return sparse.load_npz(stream)
+    except (ValueError, OSError, KeyError, BadZipFile) as error:
         writer = "numpy.save" if file.suffix == ".npy" else "scipy.sparse.save_npz"
         raise ValueError(
             f"{file} must be of the form that {writer} writes, without Python objects: {error}"
@@ -163,17 +169,28 @@ def _read_split(folder: Path, target: npt.NDArray[Any] | None) -> dict[str, npt.
     file = folder / "split.npz"
     if not file.is_file():
         return {}
-    with np.load(file) as split:
-        if any(part not in split for part in _PARTS) or target is None:
-            raise ValueError(
-                f"split.npz must hold {', '.join(_PARTS)}, ids of the nodes in labels, got "
-                f"{list(split)} and {'no labels' if target is None else 'labels'}."
-            )
-        parts = {part: split[part].astype(np.int64) for part in _PARTS}
-    for part, ids in parts.items():
-        if ids.size and not 0 <= ids.min() <= ids.max() < len(target):
-            raise ValueError(
-                f"{part} of split.npz must hold ids from 0 to {len(target) - 1}, got {ids.min()} "
-                f"to {ids.max()}."
-            )
-    return parts
+    try:
+        with file.open("rb") as stream, np.load(stream) as split:  # numpy leaves a bad one open
+            parts = {name: split[name] for name in split.files}
+    except (ValueError, OSError, BadZipFile) as error:
+        raise ValueError(f"split.npz must be as numpy.savez writes it: {error}") from error
+    if not set(_PARTS) <= set(parts) or target is None:
+        raise ValueError(
+            f"split.npz must hold {', '.join(_PARTS)}, ids of the nodes in labels, got "
+            f"{list(parts)} and {'no labels' if target is None else 'labels'}."
+        )
+    return {part: _check_ids(part, parts[part], len(target)) for part in _PARTS}
+
+
+def _check_ids(part: str, ids: npt.NDArray[Any], n_nodes: int) -> npt.NDArray[np.int64]:
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise ValueError(
+            f"{part} of split.npz must hold ids, integers of shape (n,), got shape {ids.shape} of "
+            f"{ids.dtype}. Of a mask, save numpy.flatnonzero(mask)."
+        )
+    if ids.size and not 0 <= ids.min() <= ids.max() < n_nodes:
+        raise ValueError(
+            f"{part} of split.npz must hold ids from 0 to {n_nodes - 1}, got {ids.min()} to "
+            f"{ids.max()}."
+        )
+    return ids.astype(np.int64)

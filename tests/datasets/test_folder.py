@@ -107,7 +107,10 @@ def test_a_planted_network_written_and_read_is_the_same_and_can_be_fitted(tmp_pa
         ("nodes/movie/objects.npy", np.array([None, 1]), "numpy.save writes, without Python obj"),
         ("edges/movie/likes/movie.npy", np.zeros((3, 2), int), r"shape \(2, n_edges\), got \(3, 2"),
         ("labels/actor.npy", np.zeros(3), r"one file, .* got \['actor', 'movie'\]"),
-        ("labels/movie.npy", np.zeros(3), "one label per 'movie', got 3 labels"),
+        ("labels/movie.npy", np.zeros(3), r"one label per 'movie', got shape \(3,\)"),
+        ("labels/movie.npy", np.zeros((4, 2)), r"one label per 'movie', got shape \(4, 2\)"),
+        ("edges/movie-likes-movie.npy", np.zeros((2, 3), int), "must be called edges/<source>/<re"),
+        ("nodes/movie/big/poster.npy", np.zeros((4, 2)), "must be called nodes/<node type>/<mod"),
     ],
 )
 def test_files_that_do_not_fit_are_an_error(
@@ -121,7 +124,7 @@ def test_files_that_do_not_fit_are_an_error(
 
 def test_other_files_and_no_files_are_an_error(folder: Path, tmp_path: Path) -> None:
     (folder / "nodes/movie/notes.txt").write_text("hello")
-    with pytest.raises(ValueError, match=r"must end in \.npy or \.npz, got .*notes\.txt"):
+    with pytest.raises(ValueError, match=r"<modality>\.npy or \.npz, got .*notes\.txt"):
         load_folder(folder)
 
     with pytest.raises(FileNotFoundError, match="must hold nodes/<node type>/<modality>"):
@@ -132,11 +135,29 @@ def test_other_files_and_no_files_are_an_error(folder: Path, tmp_path: Path) -> 
     ("parts", "message"),
     [
         ({"train_idx": [0]}, "must hold train_idx, val_idx, test_idx"),
+        ({"train": [0], "val": [1], "test": [2]}, r"must hold train_idx, .* got \['train', 'val'"),
         ({"train_idx": [0], "val_idx": [1], "test_idx": [4]}, "ids from 0 to 3, got 4 to 4"),
+        ({"train_idx": [True] * 4, "val_idx": [1], "test_idx": [2]}, "got shape .* of bool"),
+        ({"train_idx": [0.5], "val_idx": [1], "test_idx": [2]}, "got shape .* of float64"),
     ],
 )
 def test_a_wrong_split_is_an_error(folder: Path, parts: dict[str, Any], message: str) -> None:
     np.savez(folder / "split.npz", **parts)
 
     with pytest.raises(ValueError, match=message):
+        load_folder(folder)
+
+
+def test_a_split_that_numpy_did_not_write_is_an_error(folder: Path) -> None:
+    for content in ("0 1 2", "PK\x03\x04 cut off"):
+        (folder / "split.npz").write_text(content)
+        with pytest.raises(ValueError, match=r"split\.npz must be as numpy\.savez writes it"):
+            load_folder(folder)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_a_file_of_another_kind_is_an_error(folder: Path, suffix: str) -> None:
+    (folder / f"nodes/movie/other{suffix}").write_text("hello")
+
+    with pytest.raises(ValueError, match=r"must be of the form that \S+ writes"):
         load_folder(folder)
