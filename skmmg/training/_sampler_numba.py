@@ -5,12 +5,11 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from skmmg.nn._splitmix import GOLDEN, mix
 from skmmg.training._sampler_numpy import Draw
 
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1, _MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _ONE, _HALF = np.uint64(1), np.uint64(32)
-_SHIFT_1, _SHIFT_2, _SHIFT_3 = np.uint64(30), np.uint64(27), np.uint64(31)
+_mix = numba.njit(nogil=True, cache=True)(mix)
 
 
 def draw(
@@ -42,13 +41,6 @@ def number(
 
 
 @numba.njit(nogil=True, cache=True)
-def _mix(x: np.uint64) -> np.uint64:
-    x = (x ^ (x >> _SHIFT_1)) * _MIX_1
-    x = (x ^ (x >> _SHIFT_2)) * _MIX_2
-    return x ^ (x >> _SHIFT_3)
-
-
-@numba.njit(nogil=True, cache=True)
 def _count(indptr: np.ndarray, nodes: np.ndarray, fan_out: int) -> int:
     total = 0
     for node in nodes:
@@ -61,7 +53,7 @@ def _choose(out: np.ndarray, degree: int, base: np.uint64) -> None:
     """Fill `out` with different numbers below `degree`, by Floyd's algorithm."""
     for i in range(len(out)):
         last = degree - len(out) + i
-        random = _mix(base + _STEP * np.uint64(i + 1)) >> _HALF
+        random = _mix(base + GOLDEN * np.uint64(i + 1)) >> _HALF
         pick = np.int64((random * np.uint64(last + 1)) >> _HALF)
         taken = 0
         for j in range(i):  # all of them: a branch could not be predicted
@@ -90,7 +82,7 @@ def _draw(
         taken = min(degree, fan_out)
         chosen = position[n_edges : n_edges + taken]
         if degree > fan_out:
-            _choose(chosen, degree, _mix(key + _STEP * (np.uint64(node) + _ONE)))
+            _choose(chosen, degree, _mix(key + GOLDEN * (np.uint64(node) + _ONE)))
         else:
             for i in range(taken):
                 chosen[i] = i
