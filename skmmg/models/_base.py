@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import validate_params
 from skmmg.graph import Schema
-from skmmg.nn import GraphTensors
+from skmmg.nn import GraphTensors, ModalityEncoder
 
 # new states of the nodes of a graph from their states, (n_states, n_nodes, channels) both
 Layer = Callable[[Tensor, GraphTensors], Tensor]
@@ -227,6 +227,11 @@ class ModelSpec(BaseEstimator):
         if fusion not in modes:
             raise ValueError(f"fusion has to be one of {list(modes)}, got {fusion!r}.")
         return fusion
+
+
+def make_encoder(schema: Schema, channels: int, **options: Any) -> ModalityEncoder:
+    """An encoder for all node types and modalities of a schema."""
+    return ModalityEncoder(schema.node_types, schema.modalities, channels, **options)
 
 
 def check_heads(channels: int, heads: int) -> None:

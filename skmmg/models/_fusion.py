@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import Layer, Layerwise, ModelOutput, ModelSpec
+from skmmg.models._base import Layer, Layerwise, ModelOutput, ModelSpec, make_encoder
 from skmmg.nn import GraphTensors, ModalityAttention, ModalityEncoder
 from skmmg.nn._edges import split_by_type
 from skmmg.nn._field import ReceptiveField, receptive_field
@@ -50,9 +50,8 @@ class FusedSpec(ModelSpec):
     late_fusion: str
 
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
-        encoder = ModalityEncoder(
-            schema.node_types,
-            schema.modalities,
+        encoder = make_encoder(
+            schema,
             self.hidden_channels,
             missing=missing,
             activation=None,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelOutput, ModelSpec
+from skmmg.models._base import ModelOutput, ModelSpec, make_encoder
 from skmmg.models._fusion import EARLY_FUSION, merge_modalities
 from skmmg.nn import GraphTensors, ModalityEncoder
 from skmmg.nn._edges import split_by_type
@@ -45,9 +45,8 @@ class PretrainedSpec(ModelSpec):
         return True
 
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
-        encoder = ModalityEncoder(
-            schema.node_types,
-            schema.modalities,
+        encoder = make_encoder(
+            schema,
             self.hidden_channels,
             missing=missing,
             activation=None,

@@ -161,7 +161,7 @@ class HERO(PretrainedSpec):
 
     @property
     def uses_labels(self) -> bool:
-        """True: all are 0 in pretraining, and tell which nodes it was trained on."""
+        """True: they tell which nodes it was trained on; in pretraining all are of one class."""
         return True
 
     def _network(self, schema: Schema, modalities: tuple[str, ...]) -> nn.Module:

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelOutput, ModelSpec
-from skmmg.nn import GraphTensors, ModalityEncoder
+from skmmg.models._base import ModelOutput, ModelSpec, make_encoder
+from skmmg.nn import GraphTensors
 from skmmg.nn._by_type import ByType
 from skmmg.nn._dropout import dropout
 from skmmg.nn._precision import in_float32, softmax
@@ -163,13 +163,8 @@ class HetGNNNet(nn.Module):
         self.walks = (spec.walk_length, spec.walks_per_node)
         self.context_size = spec.context_size
         d, types = spec.hidden_channels, list(schema.node_types)
-        self.encoder = ModalityEncoder(
-            schema.node_types,
-            schema.modalities,
-            d,
-            missing=missing,
-            activation=None,
-            dropout=spec.input_dropout,
+        self.encoder = make_encoder(
+            schema, d, missing=missing, activation=None, dropout=spec.input_dropout
         )
         self.contents = ByType({t: BiLSTM(d) for t in types})
         self.neighbors = ByType({t: BiLSTM(d) for t in types})

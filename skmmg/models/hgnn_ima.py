@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import Layer, Layerwise, ModelOutput, ModelSpec, check_heads
-from skmmg.nn import GraphTensors, HGNNIMAConv, ModalityAttention, ModalityEncoder
+from skmmg.models._base import Layer, Layerwise, ModelOutput, ModelSpec, check_heads, make_encoder
+from skmmg.nn import GraphTensors, HGNNIMAConv, ModalityAttention
 from skmmg.nn._attention import EdgeAttention
 from skmmg.nn._dropout import dropout
 from skmmg.nn._field import ReceptiveField, lacking_sources, receptive_field
@@ -319,9 +319,8 @@ class HGNNIMAModule(nn.Module):
         self.out_channels = hidden_channels
         self.edge_types, self.dropout = schema.edge_types, dropout
         self.att_loss_weight, self.unimodal_loss = att_loss_weight, unimodal_loss
-        self.encoder = ModalityEncoder(
-            schema.node_types,
-            schema.modalities,
+        self.encoder = make_encoder(
+            schema,
             hidden_channels,
             missing=missing,
             activation=input_activation,

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from skmmg._sklearn import Interval
 from skmmg.graph import Schema
-from skmmg.models._base import ModelOutput, ModelSpec
+from skmmg.models._base import ModelOutput, ModelSpec, make_encoder
 from skmmg.nn import GraphTensors, ModalityEncoder
 from skmmg.nn._anchor_contrast import anchor_contrast
 from skmmg.nn._by_type import ByType
@@ -188,9 +188,8 @@ class IDKG(ModelSpec):
             lr=self.kg_lr,
             class_entities=self.class_anchors,
         )
-        encoder = ModalityEncoder(
-            schema.node_types,
-            schema.modalities,
+        encoder = make_encoder(
+            schema,
             self.hidden_channels,
             missing=missing,
             activation=None,

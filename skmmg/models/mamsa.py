@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from skmmg._sklearn import Interval
 from skmmg.graph import Schema
-from skmmg.models._base import ModelOutput, ModelSpec, check_heads
+from skmmg.models._base import ModelOutput, ModelSpec, check_heads, make_encoder
 from skmmg.nn import GraphTensors, ModalityEncoder
 from skmmg.nn._multi_head import MultiHead
 
@@ -111,9 +111,8 @@ class MAMSA(ModelSpec):
 
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         check_heads(self.hidden_channels, self.heads)
-        encoder = ModalityEncoder(
-            schema.node_types,
-            schema.modalities,
+        encoder = make_encoder(
+            schema,
             self.n_tokens * self.hidden_channels,
             missing=missing,
             dropout=self.input_dropout,

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelOutput, ModelSpec
-from skmmg.nn import GraphTensors, ModalityEncoder
+from skmmg.models._base import ModelOutput, ModelSpec, make_encoder
+from skmmg.nn import GraphTensors
 from skmmg.nn._dropout import dropout as drop
 from skmmg.nn._mhgat_conv import AGGR, MHGATConv
 from skmmg.nn._precision import softmax
@@ -173,13 +173,7 @@ class MHGATModule(nn.Module):
         self.modalities, self.target = schema.modalities, str(schema.target)
         self.edge_types = schema.edge_types
         self.out_channels = out_channels or hidden_channels
-        self.encoder = ModalityEncoder(
-            schema.node_types,
-            schema.modalities,
-            hidden_channels,
-            missing=missing,
-            dropout=input_dropout,
-        )
+        self.encoder = make_encoder(schema, hidden_channels, missing=missing, dropout=input_dropout)
         self.convs = nn.ModuleList(
             MHGATConv(hidden_channels, dropout=dropout, **conv_settings) for _ in range(num_layers)
         )

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelOutput, ModelSpec
-from skmmg.nn import BlockGCNConv, CrossModalAttention, GraphTensors, ModalityEncoder
+from skmmg.models._base import ModelOutput, ModelSpec, make_encoder
+from skmmg.nn import BlockGCNConv, CrossModalAttention, GraphTensors
 from skmmg.nn._dropout import dropout
 from skmmg.nn._edges import stack_slices
 
@@ -167,13 +167,8 @@ class MMGCNModule(nn.Module):
         self.input_activation = input_activation
         n_modalities = len(self.modalities)
         self.out_channels = hidden_channels * (2 if readout == "mean_max" else 1)
-        self.encoder = ModalityEncoder(
-            schema.node_types,
-            schema.modalities,
-            hidden_channels,
-            missing=missing,
-            activation=None,
-            dropout=input_dropout,
+        self.encoder = make_encoder(
+            schema, hidden_channels, missing=missing, activation=None, dropout=input_dropout
         )
         self.convs = nn.ModuleList(
             BlockGCNConv(hidden_channels, hidden_channels, self_weight) for _ in range(num_layers)

@@ -17,8 +17,8 @@ from torch_geometric.nn import (
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import ModelOutput, ModelSpec
-from skmmg.nn import CrossModalAttention, GraphTensors, ModalityEncoder, SAGPool
+from skmmg.models._base import ModelOutput, ModelSpec, make_encoder
+from skmmg.nn import CrossModalAttention, GraphTensors, SAGPool
 from skmmg.nn._dropout import dropout
 from skmmg.nn._member_graphs import MemberGraph, member_graphs
 from skmmg.nn._sag_pool import filter_edges
@@ -176,9 +176,8 @@ class MMGCNPoolModule(nn.Module):
         self.modalities, self.target = schema.modalities, str(schema.target)
         n_modalities, width = len(self.modalities), 2 * hidden_channels
         self.out_channels = n_modalities * width
-        self.encoder = ModalityEncoder(
-            schema.node_types,
-            schema.modalities,
+        self.encoder = make_encoder(
+            schema,
             hidden_channels,
             missing="zero",  # what is missing is left out below
             activation=None,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval
 from skmmg.graph import Schema
-from skmmg.models._base import ModelOutput, ModelSpec
+from skmmg.models._base import ModelOutput, ModelSpec, make_encoder
 from skmmg.nn import GraphTensors, ModalityAttention, ModalityEncoder
 from skmmg.nn._attention import EdgeAttention
 from skmmg.nn._dropout import dropout as drop
@@ -126,13 +126,7 @@ class XGEA(ModelSpec):
             layers = ReflectionLayers(d, n_relations, self.num_layers, self.influence_weight)
         else:
             layers = Layers(d, n_relations, self.num_layers)
-        encoder = ModalityEncoder(
-            schema.node_types,
-            schema.modalities,
-            d,
-            missing=missing,
-            dropout=self.input_dropout,
-        )
+        encoder = make_encoder(schema, d, missing=missing, dropout=self.input_dropout)
         return XGEAModule(encoder, layers, schema, n_outputs, self.dropout)
 
 
