@@ -405,12 +405,12 @@ def test_without_early_stopping_all_nodes_are_trained_on_for_all_epochs(
 def test_early_stopping_keeps_the_best_epoch(
     rule: bool | str, X: NodeView, y: np.ndarray, params: Params
 ) -> None:
-    settings = params | {"max_epochs": 100, "lr": 0.3, "n_iter_no_change": 4}
+    settings = params | {"max_epochs": 60, "lr": 0.3, "n_iter_no_change": 4}
     clf = MultiModalGraphClassifier(early_stopping=rule, validation_fraction=0.3, **settings)
 
     clf.fit(X, y)
 
-    assert clf.n_iter_ < 100
+    assert clf.n_iter_ < 60
     best = clf.history_[clf.best_epoch_ - 1]
     assert best["epoch"] == clf.best_epoch_
     if rule == "loss":

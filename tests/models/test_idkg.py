@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skmmg import MultiModalGraph, MultiModalGraphClassifier
 from skmmg.datasets import make_multimodal_graph
-from skmmg.models import IDKG
+from skmmg.models import IDKG, ModelSpec
 from skmmg.nn import GraphTensors
 from skmmg.nn._knowledge_graph import Triples
 from tests.models.test_models import (
@@ -35,8 +35,8 @@ KG = 6
 LABELS = torch.tensor([0, 1, 2, -1, 1, -1, 0, -1, -1])
 
 
-def make_spec(**params: Any) -> IDKG:
-    return small(IDKG, kg_channels=KG, kg_epochs=2, **params)  # type: ignore[return-value]
+def make_spec(**params: Any) -> ModelSpec:
+    return small(IDKG, kg_channels=KG, kg_epochs=2, **params)
 
 
 def show(labels: torch.Tensor = LABELS) -> GraphTensors:

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
 from skmmg import MultiModalGraph, MultiModalGraphClassifier
-from skmmg.models import SeHGNN, _fusion, sehgnn
+from skmmg.models import ModelSpec, SeHGNN, _fusion, sehgnn
 from skmmg.nn import GraphTensors, _channel_embedding
 from skmmg.nn._channels import PlainNorm
 from skmmg.training import ClassificationLoss
@@ -38,8 +38,8 @@ MISSING = ("mean_neighbors", "copy", "zero", "learned")
 IDS = torch.tensor([7, 0, 4, 2])
 
 
-def make_spec(**params: Any) -> SeHGNN:
-    return small(SeHGNN, **params)  # type: ignore[return-value]
+def make_spec(**params: Any) -> ModelSpec:
+    return small(SeHGNN, **params)
 
 
 def show(graph: MultiModalGraph, labels: torch.Tensor = LABELS) -> GraphTensors:

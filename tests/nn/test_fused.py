@@ -216,18 +216,23 @@ def test_the_kernel_takes_what_autocast_has_rounded_in_float32() -> None:
 
 
 @needs_compiler
-def test_nothing_is_kept_per_edge() -> None:
-    h, edges = draw_structure(100, 40_000)
+def largest_kept(backend: str, h: Tensor, edges: EdgeStructure, **options: Any) -> int:
+    """Elements of the largest tensor that a layer keeps for its backward pass."""
     sizes: list[int] = []
 
     def record(tensor: Tensor) -> Tensor:
         sizes.append(tensor.numel())
         return tensor
 
-    conv = make_conv_for(edges)
-    with set_backend("fused"), torch.autograd.graph.saved_tensors_hooks(record, lambda x: x):
+    conv = make_conv_for(edges, **options)
+    with set_backend(backend), torch.autograd.graph.saved_tensors_hooks(record, lambda x: x):
         conv.propagate(h, edges)
-    assert 0 < max(sizes) < edges.num_edges
+    return max(sizes)
+
+
+def test_nothing_is_kept_per_edge() -> None:
+    h, edges = draw_structure(100, 40_000)
+    assert 0 < largest_kept("fused", h, edges) < edges.num_edges
 
 
 # ---------------------------------------------------------------------------- which one is taken
