@@ -30,7 +30,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "hetgnn": _PATIENT | {"lr": 1e-3, "model__hidden_channels": 128, "max_epochs": 50},
     "mhgat": _PATIENT
     | {"lr": 1e-3, "max_epochs": 100, "n_iter_no_change": 100}
-    | {"early_stopping": "loss_and_accuracy"},
+    | {"early_stopping": "loss_and_accuracy", "model__num_layers": 4},
     "xgea": _PATIENT
     | {"lr": 5e-3, "weight_decay": 5e-4, "optimizer": "rmsprop"}
     | {"model__hidden_channels": 128, "model__dropout": 0.3},

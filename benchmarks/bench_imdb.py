@@ -78,7 +78,7 @@ NETWORKS: dict[str, Callable[[], MultiModalGraphClassifier]] = {
     "HGNN-IMA -nei": lambda: classifier(HGNNIMA(cross_modal="node")),
     "HGNN-IMA -align": lambda: classifier(HGNNIMA(align=False)),
     "HGNN-IMA -Latt": lambda: classifier(HGNNIMA(att_loss_weight=0.0)),
-    "HGNN-IMA -Lind": lambda: classifier(HGNNIMA(unimodal_loss=False)),
+    "HGNN-IMA -Lind": lambda: classifier(HGNNIMA(unimodal_loss_weight=0.0)),
     "HGNN-IMA, preset paper": lambda: classifier(HGNNIMA("paper"), **PAPER),
     "HGNN-IMA, preset released": lambda: classifier(HGNNIMA("released"), **RELEASED),
 }

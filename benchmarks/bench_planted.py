@@ -39,10 +39,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "HGT early": {"model": "hgt", "fusion": "early"},
     "HGT late": {"model": "hgt", "fusion": "late"},
     "HGNN-IMA": {"model": "hgnn_ima"},
-    "HGNN-IMA -Lind": {"model": "hgnn_ima", "model__unimodal_loss": False},
+    "HGNN-IMA -Lind": {"model": "hgnn_ima", "model__unimodal_loss_weight": 0.0},
 }
 RIVALS = ["MLP", "HGT early", "HGT late"]
-N_SAMPLES, N_SEEDS = 1000, 10
+N_SAMPLES, N_SEEDS = 1000, 20
 TRAINING = {"lr": 0.01, "max_epochs": 200}
 SIZE = {"model__hidden_channels": 32, "model__heads": 4}
 
@@ -54,9 +54,13 @@ CURVE = {  # setting: share of the rows that are missing, in each modality
     "one modality tells, another for each node": 0.0,
     **{f"the same, {share:.0%} of the rows missing": share for share in (0.25, 0.5, 0.75)},
 }
+EVERYWHERE = {f"the same, {s:.0%} of the neighbours' rows missing too": s for s in (0.25, 0.5)}
+GAPS, LEARNED = ("missing", "missing_attributes"), 'missing="learned"'
 SETTINGS: dict[str, dict[str, Any]] = {
     "both modalities tell": OWN | {"informative": "all", "signal": 2.0},
     **{name: PER_NODE | {"missing": share} for name, share in CURVE.items()},
+    **{name: PER_NODE | dict.fromkeys(GAPS, share) for name, share in EVERYWHERE.items()},
+    **{f"{name}, {LEARNED}": PER_NODE | dict.fromkeys(GAPS, s) for name, s in EVERYWHERE.items()},
     "the same, one modality missing by node type": PER_NODE
     | {
         "attributes": 2,
@@ -88,7 +92,8 @@ NOTES = (
     "initial weights of its own. All models: 32 hidden channels, 4 heads, 2 layers where the "
     "label is two hops away and 1 elsewhere, learning rate 0.01, at most 200 epochs, and "
     "otherwise skmmg's defaults, but that the MLP copies what is missing and never looks at a "
-    "neighbour. *Bayes* is what the classifier reaches that knows how the "
+    "neighbour, and that a vector that is learnt stands for a missing row where this is said. "
+    "*Bayes* is what the classifier reaches that knows how the "
     'network was made; with "≤" it also knows the classes of the neighbours, which a model '
     "has to infer. The last column is the mean difference between HGNN-IMA and the best of "
     "HGT and MLP, and p of a paired t-test."
@@ -110,6 +115,8 @@ def make_classifier(
     clf.set_params(**MODELS[model])
     known = clf.get_params()
     size = SIZE | {"model__num_layers": max(1, SETTINGS[setting].get("hops", 0))}
+    if setting.endswith(LEARNED) and model != "MLP":
+        size["missing"] = "learned"
     return clf.set_params(**{key: value for key, value in size.items() if key in known})
 
 

@@ -48,7 +48,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "-nei": {"model__cross_modal": "node"},
     "-align": {"model__align": False},
     "-Latt": {"model__att_loss_weight": 0.0},
-    "-Lind": {"model__unimodal_loss": False},
+    "-Lind": {"model__unimodal_loss_weight": 0.0},
 }
 # what tells one run from another
 KEY = ("experiment", "data", "row", "settings", "seed", "fold")

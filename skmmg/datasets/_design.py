@@ -32,6 +32,7 @@ class Design:
     hops: int
     homophily: float
     missing: dict[str, float]  # modality -> share of target rows
+    missing_attributes: dict[str, float]  # modality -> share of the attributes' rows
     owned: dict[str, tuple[str, ...]]  # node type -> the modalities that it has
     misaligned: dict[str, float]  # node type -> share of nodes
 
@@ -49,6 +50,7 @@ def check_design(
     hops: int,
     homophily: float,
     missing: float | Mapping[str, float],
+    missing_attributes: float | Mapping[str, float],
     missing_types: Mapping[str, str | Sequence[str]] | None,
     misaligned: float | Mapping[str, float],
 ) -> Design:
@@ -85,6 +87,9 @@ def check_design(
         hops=int(hops),
         homophily=_check_real("homophily", homophily, 1.0),
         missing=_check_shares("missing", missing, modality_names, below_one=True),
+        missing_attributes=_check_shares(
+            "missing_attributes", missing_attributes, modality_names, below_one=True
+        ),
         owned=_check_owned(missing_types, node_types, modality_names, featureless),
         misaligned=_check_shares("misaligned", misaligned, node_types),
     )

@@ -36,6 +36,7 @@ def make_multimodal_graph(
     hops: int = 0,
     homophily: float = 0.8,
     missing: float | Mapping[str, float] = 0.0,
+    missing_attributes: float | Mapping[str, float] = 0.0,
     missing_types: Mapping[str, str | Sequence[str]] | None = None,
     misaligned: float | Mapping[str, float] = 0.0,
     random_state: int | np.random.RandomState | None = None,
@@ -94,6 +95,8 @@ def make_multimodal_graph(
     missing : float or dict of str to float, default=0.0
         Share of the items that lack a modality, drawn for each item and modality on its own; a dict
         gives it by modality. Less than 1. A missing row is a row of NaN.
+    missing_attributes : float or dict of str to float, default=0.0
+        The same for the attribute nodes of all types.
     missing_types : dict of str to str or list of str, default=None
         Modalities that a whole node type lacks, as in ``{"attribute_0": "modality_1"}``.
     misaligned : float or dict of str to float, default=0.0
@@ -101,8 +104,8 @@ def make_multimodal_graph(
         for all modalities; a dict gives it by node type. The modalities of such a node contradict
         each other, which tells that it is not to be relied on.
     random_state : int, RandomState instance or None, default=None
-        Seed. Different `missing`, `misaligned` and `signal` change nothing else at the same seed,
-        and a larger share contains the nodes of a smaller one.
+        Seed. Different `missing`, `missing_attributes`, `misaligned` and `signal` change nothing
+        else at the same seed, and a larger share contains the nodes of a smaller one.
 
     Returns
     -------
@@ -181,6 +184,7 @@ def make_multimodal_graph(
         hops,
         homophily,
         missing,
+        missing_attributes,
         missing_types,
         misaligned,
     )
@@ -191,8 +195,10 @@ def _plant(design: Design, rng: np.random.RandomState) -> Bunch:
     """Draw the network of a design."""
     # One stream of random numbers for each part: the same seed with another share of missing rows
     # gives the same labels, links and features, and a larger share hides a superset of the rows.
-    seeds = rng.randint(2**31 - 1, size=4 + len(design.owned))
-    of_labels, of_means, of_links, of_gaps, *of_features = map(np.random.RandomState, seeds)
+    seeds = rng.randint(2**31 - 1, size=5 + len(design.owned))
+    of_labels, of_means, of_links, of_gaps, *of_features, of_more_gaps = map(
+        np.random.RandomState, seeds
+    )
     target = of_labels.randint(design.n_classes, size=design.n_samples)
     unrelated = of_labels.randint(design.n_classes, size=design.n_samples)
     shown = unrelated if design.hops else target
@@ -204,7 +210,11 @@ def _plant(design: Design, rng: np.random.RandomState) -> Bunch:
         name: sample_features(models[name], classes[name], stream)
         for name, stream in zip(classes, of_features, strict=True)
     }
-    _hide_rows(design, samples[TARGET], of_gaps)
+    for name, sample in samples.items():
+        if name == TARGET:
+            _hide_rows(design, name, sample, design.missing, of_gaps)
+        else:
+            _hide_rows(design, name, sample, design.missing_attributes, of_more_gaps)
     proba = _bayes_proba(design, models, samples, links)
     return Bunch(
         graph=_build_graph(design, samples, links),
@@ -242,11 +252,17 @@ def _feature_model(design: Design, node_type: str, prototypes: Mapping[str, Arra
     )
 
 
-def _hide_rows(design: Design, sample: FeatureSample, rng: np.random.RandomState) -> None:
-    """Overwrite the missing rows of the target type by NaN."""
-    hidden = rng.uniform(size=(len(design.widths), design.n_samples))
-    for rows, modality in zip(sample.x, design.owned[TARGET], strict=True):
-        rows[hidden[list(design.widths).index(modality)] < design.missing[modality]] = np.nan
+def _hide_rows(
+    design: Design,
+    node_type: str,
+    sample: FeatureSample,
+    missing: Mapping[str, float],
+    rng: np.random.RandomState,
+) -> None:
+    """Overwrite the missing rows of a node type by NaN."""
+    hidden = rng.uniform(size=(len(design.widths), len(sample.pattern)))
+    for rows, modality in zip(sample.x, design.owned[node_type], strict=True):
+        rows[hidden[list(design.widths).index(modality)] < missing[modality]] = np.nan
 
 
 def _bayes_proba(

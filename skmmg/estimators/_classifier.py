@@ -55,7 +55,9 @@ class MultiModalGraphClassifier(
         labels of the view's nodes only. "inductive": the graph without the nodes of the view's
         type that are not in the view. Rows of a 2-D X that are not passed to `fit` are never seen.
     missing : {"mean_neighbors", "copy", "zero", "learned"}, default="mean_neighbors"
-        What a node gets for a modality that it lacks, see `skmmg.nn.ModalityEncoder`.
+        What a node gets for a modality that it lacks, see `skmmg.nn.ModalityEncoder`. The default
+        suits networks where whole node types lack one; where rows are missing by chance,
+        "learned" is worth a try.
     scaling : {"auto", "standardize"} or None, default="auto"
         How features are scaled, with statistics of what training may see. "standardize": every
         column to mean 0 and standard deviation 1; a sparse one to mean square 1, as it is not

@@ -29,6 +29,8 @@ class ModelOutput:
         The fused state that the classifier sees.
     unimodal_logits : dict of str to Tensor of shape (n_samples, n_outputs)
         Scores from single modalities that the loss wants right as well.
+    unimodal_weight : float
+        How much each of them counts in the loss, beside 1 for `logits`.
     penalties : dict of str to Tensor
         Terms of the loss that need no label, with their weights in them.
     modality_weights : Tensor of shape (n_samples, n_modalities) or None
@@ -46,6 +48,7 @@ class ModelOutput:
     logits: Tensor
     embedding: Tensor
     unimodal_logits: dict[str, Tensor] = field(default_factory=dict)
+    unimodal_weight: float = 1.0
     penalties: dict[str, Tensor] = field(default_factory=dict)
     modality_weights: Tensor | None = None
 

@@ -44,7 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "input_activation": "tanh",
         "scorer": "mlp",
         "att_loss_weight": 1.0,
-        "unimodal_loss": True,
+        "unimodal_loss_weight": 0.3,
     },
     "paper": {
         "num_layers": 3,
@@ -63,7 +63,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "input_activation": None,
         "scorer": "mlp",
         "att_loss_weight": 1.0,
-        "unimodal_loss": True,
+        "unimodal_loss_weight": 1.0,
     },
     "released": {
         "num_layers": 3,
@@ -82,7 +82,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "input_activation": "tanh",
         "scorer": "linear",
         "att_loss_weight": 1.0,
-        "unimodal_loss": False,
+        "unimodal_loss_weight": 0.0,
     },
 }
 
@@ -96,8 +96,8 @@ class HGNNIMA(ModelSpec):
 
     .. math::
 
-        L = \frac{1}{1 + |M|} \Bigl(CE(O) + \sum_m CE(O^m)\Bigr) + \rho\, L_{att}, \qquad
-        L_{att} = \mathrm{mean}\; \lambda_e^m
+        L = \frac{1}{1 + \kappa |M|} \Bigl(CE(O) + \kappa \sum_m CE(O^m)\Bigr) + \rho\, L_{att},
+        \qquad L_{att} = \mathrm{mean}\; \lambda_e^m
         \text{ over layers, heads, and } (e, m) \text{ with } m \text{ missing at the source of } e
 
     Parameters that are "auto" take the value of the preset. :math:`L_{att}` is over all edges from
@@ -149,27 +149,28 @@ class HGNNIMA(ModelSpec):
     att_loss_weight : float or "auto", default="auto"
         :math:`\rho`; 0 is the ablation -Latt. Nothing changes where nothing is missing. In a
         mini-batch the loss is a mean over the edges that the batch sees.
-    unimodal_loss : bool or "auto", default="auto"
-        Whether the unimodal states are classified in training; False is the ablation -Lind.
+    unimodal_loss_weight : float or "auto", default="auto"
+        :math:`\kappa`, how much the unimodal states are asked to tell the class beside the fused
+        one; 0 is the ablation -Lind.
 
     Notes
     -----
-    ================  =============  =========  ============
-    parameter         skmmg          paper      released
-    ================  =============  =========  ============
-    num_layers        2              3          3
-    dropout           0.6            0.6        0.2
-    input_dropout     0.5            0          0
-    attention_norm    softmax        softmax    outer
-    attention_scope   node           node       relation
-    modal_weight      per_modality   shared     per_modality
-    residual          gated          add        gated
-    activation        gelu           sigmoid    None
-    norm              None           None       layer
-    input_activation  tanh           None       tanh
-    scorer            mlp            mlp        linear
-    unimodal_loss     True           True       False
-    ================  =============  =========  ============
+    ====================  =============  =========  ============
+    parameter             skmmg          paper      released
+    ====================  =============  =========  ============
+    num_layers            2              3          3
+    dropout               0.6            0.6        0.2
+    input_dropout         0.5            0          0
+    attention_norm        softmax        softmax    outer
+    attention_scope       node           node       relation
+    modal_weight          per_modality   shared     per_modality
+    residual              gated          add        gated
+    activation            gelu           sigmoid    None
+    norm                  None           None       layer
+    input_activation      tanh           None       tanh
+    scorer                mlp            mlp        linear
+    unimodal_loss_weight  0.3            1          0
+    ====================  =============  =========  ============
 
     The other parameters are the same in all presets: cross_modal "adaptive", align True,
     align_scale "sum", combine "product", att_loss_weight 1.
@@ -180,7 +181,9 @@ class HGNNIMA(ModelSpec):
     cross-entropy (16) has its minus sign and is a mean over nodes. In "skmmg" as in "released":
     every modality has a matrix of its own in equation 4, which can tell them apart. The softmaxes
     of equations 6 and 9, whose inputs lie in [0, 1], give nearly uniform weights;
-    ``attention_norm="renormalize"`` divides by the sum instead.
+    ``attention_norm="renormalize"`` divides by the sum instead. In "skmmg" the unimodal losses of
+    equation 16 count a third: where a modality tells the class of some nodes only, to ask it for
+    that of all costs accuracy.
 
     The presets leave training to the estimator. The paper trains with Adam, lr 1e-3, for at most
     300 epochs with a patience of 50; the code in circulation with
@@ -221,7 +224,7 @@ class HGNNIMA(ModelSpec):
         "input_activation": [StrOptions({"tanh", "auto"}), None],
         "scorer": [StrOptions({"mlp", "linear", "auto"})],
         "att_loss_weight": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "unimodal_loss": ["boolean", StrOptions({"auto"})],
+        "unimodal_loss_weight": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
     }
 
     def __init__(
@@ -246,7 +249,7 @@ class HGNNIMA(ModelSpec):
         input_activation: str | None = "auto",
         scorer: str = "auto",
         att_loss_weight: float | str = "auto",
-        unimodal_loss: bool | str = "auto",
+        unimodal_loss_weight: float | str = "auto",
     ) -> None:
         self.preset = preset
         self.hidden_channels = hidden_channels
@@ -267,7 +270,7 @@ class HGNNIMA(ModelSpec):
         self.input_activation = input_activation
         self.scorer = scorer
         self.att_loss_weight = att_loss_weight
-        self.unimodal_loss = unimodal_loss
+        self.unimodal_loss_weight = unimodal_loss_weight
 
     def settings(self) -> dict[str, Any]:
         """Parameters with every "auto" replaced by what the preset says.
@@ -311,14 +314,14 @@ class HGNNIMAModule(nn.Module):
         input_activation: str | None,
         scorer: str,
         att_loss_weight: float,
-        unimodal_loss: bool,
+        unimodal_loss_weight: float,
         **conv_settings: Any,
     ) -> None:
         super().__init__()
         self.modalities, self.target = schema.modalities, str(schema.target)
         self.out_channels = hidden_channels
         self.edge_types, self.dropout = schema.edge_types, dropout
-        self.att_loss_weight, self.unimodal_loss = att_loss_weight, unimodal_loss
+        self.att_loss_weight, self.unimodal_loss_weight = att_loss_weight, unimodal_loss_weight
         self.encoder = make_encoder(
             schema,
             hidden_channels,
@@ -390,7 +393,13 @@ class HGNNIMAModule(nn.Module):
     def _read_out(self, h: Tensor) -> ModelOutput:
         """Fusion and classifier (12 to 15), from the target nodes' states (M, n, d)."""
         z, weights = self.fusion(h)
-        return ModelOutput(self.head(z), z, self._unimodal(h), modality_weights=weights)
+        return ModelOutput(
+            self.head(z),
+            z,
+            self._unimodal(h),
+            unimodal_weight=self.unimodal_loss_weight,
+            modality_weights=weights,
+        )
 
     def layerwise(self) -> Layerwise:
         """The network, cut at its layers."""
@@ -402,7 +411,7 @@ class HGNNIMAModule(nn.Module):
 
     def _unimodal(self, h: Tensor) -> dict[str, Tensor]:
         """Scores from single modalities by the shared classifier (15)."""
-        if not self.unimodal_loss or len(self.modalities) == 1:
+        if not self.unimodal_loss_weight or len(self.modalities) == 1:
             return {}
         return dict(zip(self.modalities, self.head(h), strict=True))
 

@@ -43,9 +43,11 @@ class MHGAT(ModelSpec):
     ----------
     hidden_channels : int, default=64
         Width of the states.
-    num_layers : int, default=4
-        Number of layers; 0 leaves projection, modality attention and classifier. The released code
-        counts the three after the first.
+    num_layers : int, default=2
+        Number of layers; 0 leaves projection, modality attention and classifier. The paper has 4
+        (its code counts the three after the first). With its dropout the states of deep layers are
+        others in training than in prediction, as maxima and batch statistics see the noise, and
+        some fits end at chance.
     out_channels : int or None, default=None
         Width of the output :math:`W_o`; None takes `hidden_channels`.
     aggr : {"max", "sum"}, default="max"
@@ -123,7 +125,7 @@ class MHGAT(ModelSpec):
     def __init__(
         self,
         hidden_channels: int = 64,
-        num_layers: int = 4,
+        num_layers: int = 2,
         *,
         out_channels: int | None = None,
         aggr: str = "max",

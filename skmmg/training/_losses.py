@@ -12,10 +12,12 @@ from skmmg.models import ModelOutput
 class ClassificationLoss(nn.Module):
     r"""Cross-entropy of the fused and the unimodal scores, plus a model's penalties.
 
-    .. math:: L = \frac{1}{1 + |M|} \Bigl(CE(O) + \sum_m CE(O^m)\Bigr) + \sum_k penalty_k
+    .. math::
+
+        L = \frac{1}{1 + \kappa |M|} \Bigl(CE(O) + \kappa \sum_m CE(O^m)\Bigr) + \sum_k penalty_k
 
     Every cross-entropy is a weighted mean over the nodes. A model without unimodal scores has
-    :math:`CE(O)` alone.
+    :math:`CE(O)` alone; :math:`\kappa`, 1 in the paper, is the output's `unimodal_weight`.
 
     References
     ----------
@@ -27,11 +29,15 @@ class ClassificationLoss(nn.Module):
         self, output: ModelOutput, y: Tensor, weight: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and its parts."""
-        scores = {"ce": output.logits}
-        scores |= {f"ce_{m}": logits for m, logits in output.unimodal_logits.items()}
-        parts = {name: weighted_cross_entropy(s, y, weight) for name, s in scores.items()}
-        loss = sum(parts.values()) / len(parts) + sum(output.penalties.values())
-        return loss, parts | output.penalties  # type: ignore[return-value]
+        ce = weighted_cross_entropy(output.logits, y, weight)
+        unimodal = {
+            f"ce_{m}": weighted_cross_entropy(logits, y, weight)
+            for m, logits in output.unimodal_logits.items()
+        }
+        share = output.unimodal_weight
+        mean = (ce + share * sum(unimodal.values())) / (1 + share * len(unimodal))
+        loss = mean + sum(output.penalties.values())
+        return loss, {"ce": ce} | unimodal | output.penalties
 
 
 class SelfSupervisedLoss(nn.Module):

@@ -27,6 +27,7 @@ NETWORKS = [
         {"informative": "modality_1", "n_classes": 5},
         {"missing": 0.5, "informative": "per_node"} | OWN,
         {"missing": {"modality_1": 0.9}} | SILENT,
+        {"missing": 0.3, "missing_attributes": 0.5, "informative": "per_node"} | OWN,
         {"misaligned": 0.4, "signal": 4.0} | SILENT,
         {"misaligned": 0.4, "signal": 4.0, "informative": "per_node", "modalities": 3} | OWN,
         {"misaligned": {"attribute_0": 0.8}, "hops": 1, "signal": 5.0} | OWN,
@@ -290,6 +291,24 @@ def test_the_missing_share_can_differ_by_modality() -> None:
     assert abs(graph.present("item", "modality_1").mean() - 0.5) < 0.05
 
 
+def test_attributes_miss_rows_too_and_nothing_else_changes() -> None:
+    settings = {"attributes": 2, "missing": 0.2, "random_state": 0}
+    complete, planted = (
+        make_multimodal_graph(4000, missing_attributes={"modality_1": share}, **settings)
+        for share in (0.0, 0.4)
+    )
+
+    for name in ("attribute_0", "attribute_1"):
+        assert planted.graph.present(name, "modality_0").all()
+        kept = planted.graph.present(name, "modality_1")
+        assert abs(kept.mean() - 0.6) < 0.1
+        whole = complete.graph.x[name]["modality_1"]
+        np.testing.assert_array_equal(planted.graph.x[name]["modality_1"][kept], whole[kept])
+    for modality, rows in complete.graph.x["item"].items():
+        np.testing.assert_array_equal(planted.graph.x["item"][modality], rows)
+    np.testing.assert_array_equal(planted.target, complete.target)
+
+
 def test_misaligned_nodes_have_rows_of_nodes_of_unrelated_classes() -> None:
     planted = make_multimodal_graph(
         4000, misaligned={"attribute_0": 0.5}, n_attributes=2000, signal=12.0, random_state=0
@@ -363,6 +382,7 @@ def test_other_labels_do_not_change_a_label_given_the_features_and_the_links() -
         ({"homophily": 1.2}, r"'homophily'.*range \[0.0, 1.0\]"),
         ({"missing": 1.0}, r"'missing'.*range \[0.0, 1.0\)"),
         ({"missing": {"text": 0.5}}, "'missing'.*keys among .*Got 'text'"),
+        ({"missing_attributes": -0.1}, r"'missing_attributes'.*range \[0.0, 1.0\)"),
         ({"misaligned": True}, "'misaligned'.*float"),
         ({"misaligned": {"person": 0.5}}, "'misaligned'.*Got 'person'"),
         ({"missing_types": "modality_0"}, "'missing_types'.*a dict"),

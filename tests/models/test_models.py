@@ -58,7 +58,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "-nei": {"cross_modal": "node"},
     "-align": {"align": False},
     "-Latt": {"att_loss_weight": 0.0},
-    "-Lind": {"unimodal_loss": False},
+    "-Lind": {"unimodal_loss_weight": 0.0},
 }
 NATIVE: list[tuple[str, str | None]] = [
     (name, None) for name in ("hgnn_ima", "mhgat", "xgea", "idkg")
@@ -466,7 +466,7 @@ def test_presets_and_ablations_train(preset: str, ablation: str) -> None:
     losses = [row["train_loss"] for row in clf.history_]
     assert np.isfinite(losses).all()
     settings = clf.spec_.settings()
-    assert ("train_ce_text" in clf.history_[0]) is settings["unimodal_loss"]
+    assert ("train_ce_text" in clf.history_[0]) is bool(settings["unimodal_loss_weight"])
     attends = settings["cross_modal"] in ("adaptive", "influenced", "node")
     watches = bool(attends and settings["att_loss_weight"])
     assert ("train_attention" in clf.history_[0]) is watches

@@ -300,10 +300,12 @@ def cross_entropy(probabilities: Array, y: NDArray[np.int64]) -> float:
     return float(-np.log(probabilities[np.arange(len(y)), y]).mean())
 
 
-def classification_loss(fused: Array, unimodal: Sequence[Array], y: NDArray[np.int64]) -> float:
-    """Eq. 16 (minus sign, means): (CE(O) + sum_m CE(O^m)) / (1 + |M|), over labelled targets."""
+def classification_loss(
+    fused: Array, unimodal: Sequence[Array], y: NDArray[np.int64], share: float
+) -> float:
+    """Eq. 16 (minus sign, means), the unimodal parts counting `share`, over labelled targets."""
     parts = [cross_entropy(probabilities, y) for probabilities in (fused, *unimodal)]
-    return sum(parts) / len(parts)
+    return float(np.average(parts, weights=[1.0] + [share] * len(unimodal)))
 
 
 def attention_loss(

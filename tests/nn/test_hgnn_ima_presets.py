@@ -137,7 +137,7 @@ def run_reference(
     absent = {t: mask for t, mask in find_absent(graph).items() if mask.any()}
     attention_loss = reference.attention_loss(layers, graph.edge_index, absent)
     classification = reference.classification_loss(
-        fused, unimodal if settings["unimodal_loss"] else [], y
+        fused, unimodal, y, settings["unimodal_loss_weight"]
     )
     total = reference.total_loss(classification, attention_loss, settings["att_loss_weight"])
     return {"z": z, "delta": delta, "fused": fused, "attention": attention_loss, "loss": total}
@@ -167,7 +167,7 @@ def score_modalities(module: nn.Module, h: Array, scorer: str) -> Array:
         HGNNIMA("paper", num_layers=0),
         HGNNIMA("paper", num_layers=1, cross_modal="influenced"),
         HGNNIMA("released", num_layers=1, cross_modal="node", att_loss_weight=0.5),
-        HGNNIMA("skmmg", align=False, unimodal_loss=False),
+        HGNNIMA("skmmg", align=False, unimodal_loss_weight=0.0),
         HGNNIMA("skmmg", cross_modal="none", norm="layer"),
     ],
     ids=repr,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from numpy.testing import assert_allclose
 from scipy.special import softmax
@@ -44,19 +45,23 @@ def test_scaling_all_weights_changes_nothing() -> None:
     assert_allclose(*losses)
 
 
-def test_unimodal_scores_are_averaged_with_the_fused_one_and_penalties_are_added() -> None:
+@pytest.mark.parametrize("share", [1.0, 0.3, 0.0])
+def test_unimodal_scores_are_averaged_with_the_fused_one_and_penalties_are_added(
+    share: float,
+) -> None:
     fused, text, image = (make_logits(seed) for seed in range(3))
     output = ModelOutput(
         fused,
         fused,
         unimodal_logits={"text": text, "image": image},
+        unimodal_weight=share,
         penalties={"attention": torch.tensor(0.25)},
     )
 
     loss, parts = ClassificationLoss()(output, torch.tensor(Y), torch.ones(5))
 
     entropies = [cross_entropy(logits) for logits in (fused, text, image)]
-    assert_allclose(loss, np.mean(entropies) + 0.25)
+    assert_allclose(loss, np.average(entropies, weights=[1, share, share]) + 0.25)
     assert_allclose([parts["ce"], parts["ce_text"], parts["ce_image"]], entropies)
     assert parts["attention"] == 0.25
 
