@@ -53,7 +53,7 @@ class SupervisedMixin(GraphEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"y has to hold at least two classes, got one class: {self.classes_[0]!r}."
+                f"y has to hold at least two classes, got one class: {self.classes_.tolist()[0]!r}."
             )
         weight = weight * self._class_weights(y, codes)
         if not weight.any():
