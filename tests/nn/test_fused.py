@@ -215,7 +215,6 @@ def test_the_kernel_takes_what_autocast_has_rounded_in_float32() -> None:
             assert (results[name] - values).norm() <= 0.02 * values.norm(), name
 
 
-@needs_compiler
 def largest_kept(backend: str, h: Tensor, edges: EdgeStructure, **options: Any) -> int:
     """Elements of the largest tensor that a layer keeps for its backward pass."""
     sizes: list[int] = []
@@ -230,6 +229,7 @@ def largest_kept(backend: str, h: Tensor, edges: EdgeStructure, **options: Any) 
     return max(sizes)
 
 
+@needs_compiler
 def test_nothing_is_kept_per_edge() -> None:
     h, edges = draw_structure(100, 40_000)
     assert 0 < largest_kept("fused", h, edges) < edges.num_edges
