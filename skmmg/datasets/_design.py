@@ -31,8 +31,7 @@ class Design:
     signal: float
     hops: int
     homophily: float
-    missing: dict[str, float]  # modality -> share of target rows
-    missing_attributes: dict[str, float]  # modality -> share of the attributes' rows
+    missing: dict[str, dict[str, float]]  # node type -> modality -> share of rows
     owned: dict[str, tuple[str, ...]]  # node type -> the modalities that it has
     misaligned: dict[str, float]  # node type -> share of nodes
 
@@ -71,6 +70,10 @@ def check_design(
         )
     featureless = attribute_types if hops == 2 else ()
     count = _check_n_attributes(n_attributes, n_samples, n_classes, n_neighbors)
+    of_target, of_attributes = (
+        _check_shares(name, shares, modality_names, below_one=True)
+        for name, shares in {"missing": missing, "missing_attributes": missing_attributes}.items()
+    )
     names, patterns, pattern_prob = _check_informative(informative, modality_names, n_classes)
     return Design(
         n_samples=n_samples,
@@ -86,10 +89,7 @@ def check_design(
         signal=_check_real("signal", signal, np.inf),
         hops=int(hops),
         homophily=_check_real("homophily", homophily, 1.0),
-        missing=_check_shares("missing", missing, modality_names, below_one=True),
-        missing_attributes=_check_shares(
-            "missing_attributes", missing_attributes, modality_names, below_one=True
-        ),
+        missing={TARGET: of_target} | dict.fromkeys(attribute_types, of_attributes),
         owned=_check_owned(missing_types, node_types, modality_names, featureless),
         misaligned=_check_shares("misaligned", misaligned, node_types),
     )

@@ -210,11 +210,9 @@ def _plant(design: Design, rng: np.random.RandomState) -> Bunch:
         name: sample_features(models[name], classes[name], stream)
         for name, stream in zip(classes, of_features, strict=True)
     }
-    for name, sample in samples.items():
-        if name == TARGET:
-            _hide_rows(design, name, sample, design.missing, of_gaps)
-        else:
-            _hide_rows(design, name, sample, design.missing_attributes, of_more_gaps)
+    _hide_rows(design, TARGET, samples[TARGET], of_gaps)
+    for name in design.attributes:
+        _hide_rows(design, name, samples[name], of_more_gaps)
     proba = _bayes_proba(design, models, samples, links)
     return Bunch(
         graph=_build_graph(design, samples, links),
@@ -253,16 +251,13 @@ def _feature_model(design: Design, node_type: str, prototypes: Mapping[str, Arra
 
 
 def _hide_rows(
-    design: Design,
-    node_type: str,
-    sample: FeatureSample,
-    missing: Mapping[str, float],
-    rng: np.random.RandomState,
+    design: Design, node_type: str, sample: FeatureSample, rng: np.random.RandomState
 ) -> None:
     """Overwrite the missing rows of a node type by NaN."""
     hidden = rng.uniform(size=(len(design.widths), len(sample.pattern)))
     for rows, modality in zip(sample.x, design.owned[node_type], strict=True):
-        rows[hidden[list(design.widths).index(modality)] < missing[modality]] = np.nan
+        share = design.missing[node_type][modality]
+        rows[hidden[list(design.widths).index(modality)] < share] = np.nan
 
 
 def _bayes_proba(
