@@ -55,12 +55,14 @@ CURVE = {  # setting: share of the rows that are missing, in each modality
     **{f"the same, {share:.0%} of the rows missing": share for share in (0.25, 0.5, 0.75)},
 }
 EVERYWHERE = {f"the same, {s:.0%} of the neighbours' rows missing too": s for s in (0.25, 0.5)}
-GAPS, LEARNED = ("missing", "missing_attributes"), 'missing="learned"'
+LEFT_EMPTY = {f'{name}, missing="learned"': share for name, share in EVERYWHERE.items()}
 SETTINGS: dict[str, dict[str, Any]] = {
     "both modalities tell": OWN | {"informative": "all", "signal": 2.0},
     **{name: PER_NODE | {"missing": share} for name, share in CURVE.items()},
-    **{name: PER_NODE | dict.fromkeys(GAPS, share) for name, share in EVERYWHERE.items()},
-    **{f"{name}, {LEARNED}": PER_NODE | dict.fromkeys(GAPS, s) for name, s in EVERYWHERE.items()},
+    **{
+        name: PER_NODE | {"missing": share, "missing_attributes": share}
+        for name, share in (EVERYWHERE | LEFT_EMPTY).items()
+    },
     "the same, one modality missing by node type": PER_NODE
     | {
         "attributes": 2,
@@ -112,11 +114,11 @@ def make_classifier(
 ) -> MultiModalGraphClassifier:
     """A model with the settings that all share."""
     clf = MultiModalGraphClassifier(random_state=seed, **TRAINING | {"max_epochs": max_epochs})
+    if setting in LEFT_EMPTY:
+        clf.set_params(missing="learned")
     clf.set_params(**MODELS[model])
     known = clf.get_params()
     size = SIZE | {"model__num_layers": max(1, SETTINGS[setting].get("hops", 0))}
-    if setting.endswith(LEARNED) and model != "MLP":
-        size["missing"] = "learned"
     return clf.set_params(**{key: value for key, value in size.items() if key in known})
 
 
