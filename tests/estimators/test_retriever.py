@@ -346,6 +346,8 @@ def test_an_index_can_be_saved(pairs: Bunch, tmp_path: Path) -> None:
     assert_array_equal(found[1], fitted.kneighbors(pairs.data, return_distance=False))
 
 
+@pytest.mark.usefixtures("local_qdrant")
+@pytest.mark.filterwarnings("ignore:unclosed database in <sqlite3:ResourceWarning")
 def test_in_a_database_every_modality_has_a_collection(pairs: Bunch, tmp_path: Path) -> None:
     pytest.importorskip("qdrant_client")
     fitted = make(pairs, index="qdrant", index_params={"path": str(tmp_path)}).fit(pairs.data)

@@ -16,6 +16,11 @@ from skmmg.retrieval import index_recall, load_index, make_index
 
 qdrant_client = pytest.importorskip("qdrant_client")
 
+pytestmark = [
+    pytest.mark.usefixtures("local_qdrant"),
+    pytest.mark.filterwarnings("ignore:unclosed database in <sqlite3:ResourceWarning"),
+]
+
 
 @pytest.fixture
 def client() -> Iterator[Any]:
