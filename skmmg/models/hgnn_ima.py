@@ -182,7 +182,7 @@ class HGNNIMA(ModelSpec):
     every modality has a matrix of its own in equation 4, which can tell them apart. The softmaxes
     of equations 6 and 9, whose inputs lie in [0, 1], give nearly uniform weights;
     ``attention_norm="renormalize"`` divides by the sum instead. In "skmmg" the unimodal losses of
-    equation 16 count a third: where a modality tells the class of some nodes only, to ask it for
+    equation 16 count 0.3 each: where a modality tells the class of some nodes only, to ask it for
     that of all costs accuracy.
 
     The presets leave training to the estimator. The paper trains with Adam, lr 1e-3, for at most

@@ -45,9 +45,8 @@ class MHGAT(ModelSpec):
         Width of the states.
     num_layers : int, default=2
         Number of layers; 0 leaves projection, modality attention and classifier. The paper has 4
-        (its code counts the three after the first). With its dropout the states of deep layers are
-        others in training than in prediction, as maxima and batch statistics see the noise, and
-        some fits end at chance.
+        (its code counts the three after the first). With these and its dropout some
+        fits end at chance, right in training and wrong in prediction; less dropout mends it, too.
     out_channels : int or None, default=None
         Width of the output :math:`W_o`; None takes `hidden_channels`.
     aggr : {"max", "sum"}, default="max"
