@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from small_models import N_CLASSES, fit, make_sparse_graph, small
 
 from skmmg.models import DualMLP
-from tests.models.test_models import N_CLASSES, fit, make_sparse_graph, small
 
 
 @pytest.mark.filterwarnings("ignore:.*takes no weights of edges:UserWarning")

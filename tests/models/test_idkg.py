@@ -9,13 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-
-from skmmg import MultiModalGraph, MultiModalGraphClassifier
-from skmmg.datasets import make_multimodal_graph
-from skmmg.models import IDKG, ModelSpec
-from skmmg.nn import GraphTensors
-from skmmg.nn._knowledge_graph import Triples
-from tests.models.test_models import (
+from small_models import (
     CHANNELS,
     N_CLASSES,
     N_NODES,
@@ -30,6 +24,12 @@ from tests.models.test_models import (
     small,
     to_tensors,
 )
+
+from skmmg import MultiModalGraph, MultiModalGraphClassifier
+from skmmg.datasets import make_multimodal_graph
+from skmmg.models import IDKG, ModelSpec
+from skmmg.nn import GraphTensors
+from skmmg.nn._knowledge_graph import Triples
 
 KG = 6
 LABELS = torch.tensor([0, 1, 2, -1, 1, -1, 0, -1, -1])

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-
-from skmmg.models import MHGAT
-from skmmg.models.mhgat import LayerFusion
-from tests.models.test_models import (
+from small_models import (
     CHANNELS,
     N_CLASSES,
     build,
@@ -21,6 +18,9 @@ from tests.models.test_models import (
     small,
     to_tensors,
 )
+
+from skmmg.models import MHGAT
+from skmmg.models.mhgat import LayerFusion
 
 
 def test_the_attention_over_modalities_is_its_equation() -> None:

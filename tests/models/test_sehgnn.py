@@ -10,13 +10,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
-
-from skmmg import MultiModalGraph, MultiModalGraphClassifier
-from skmmg.models import ModelSpec, SeHGNN, _fusion, sehgnn
-from skmmg.nn import GraphTensors, _channel_embedding
-from skmmg.nn._channels import PlainNorm
-from skmmg.training import ClassificationLoss
-from tests.models.test_models import (
+from small_models import (
     CHANNELS,
     N_CLASSES,
     N_NODES,
@@ -31,6 +25,12 @@ from tests.models.test_models import (
     small,
     to_tensors,
 )
+
+from skmmg import MultiModalGraph, MultiModalGraphClassifier
+from skmmg.models import ModelSpec, SeHGNN, _fusion, sehgnn
+from skmmg.nn import GraphTensors, _channel_embedding
+from skmmg.nn._channels import PlainNorm
+from skmmg.training import ClassificationLoss
 
 Array = np.ndarray
 LABELS = torch.tensor([0, 1, 2, -1, 1, -1, 0, -1, 2])

@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-
-from skmmg.models import XGEA
-from tests.models.test_models import (
+from small_models import (
     CHANNELS,
     N_CLASSES,
     assert_every_parameter_counts,
@@ -23,6 +21,8 @@ from tests.models.test_models import (
     small,
     to_tensors,
 )
+
+from skmmg.models import XGEA
 
 
 @pytest.mark.parametrize("num_layers", [0, 1, 3])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_hgnn_ima_conv import (
+from small_layers import (
     METADATA,
     N_NODES,
     SMALL_EDGES,

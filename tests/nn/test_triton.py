@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 import torch
+from small_layers import METADATA, N_NODES, make_conv, make_edges, make_features
 from test_fused import SWITCHES, draw_structure, largest_kept, make_conv_for, make_structure, run
-from test_hgnn_ima_conv import METADATA, N_NODES, make_conv, make_edges, make_features
 from torch import Tensor
 
 from skmmg.nn import HGNNIMAConv, _backend, set_backend
