@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from skmmg._sklearn import validate_params
 from skmmg.graph import Schema
 from skmmg.nn import GraphTensors, ModalityEncoder
+from skmmg.nn._edges import EdgeStructure, EdgeType
 
-# new states of the nodes of a graph from their states, (n_states, n_nodes, channels) both
-Layer = Callable[[Tensor, GraphTensors], Tensor]
+# new states of the nodes that come out from those that go in, (n_states, n_nodes, channels) both
+Layer = Callable[[Tensor, EdgeStructure], Tensor]
 
 
 @dataclass
@@ -59,17 +60,25 @@ class Layerwise:
 
     Parameters
     ----------
-    encode : callable
-        Maps `GraphTensors` to states (n_states, n_nodes of all types, channels).
+    project : callable
+        Maps `GraphTensors` to states (n_states, n_nodes of all types, channels); a node's depends
+        on its own features alone.
+    complete : callable
+        Maps states and a graph, without features, to states of nodes that lack nothing, see
+        `skmmg.nn.ModalityEncoder.complete`.
     layers : list of callable
-        Each maps states and a graph, without features, to new states; a node's depends on those
-        of itself and of its in-neighbours.
+        Each maps states and edges to new states; a node's depends on those of itself and of its
+        in-neighbours.
+    edge_types : tuple of (str, str, str)
+        The relations whose edges the layers take.
     read_out : callable
         Maps the last states of some target nodes, (n_states, n_samples, channels), to their output.
     """
 
-    encode: Callable[[GraphTensors], Tensor]
+    project: Callable[[GraphTensors], Tensor]
+    complete: Callable[[Tensor, GraphTensors], Tensor]
     layers: list[Layer]
+    edge_types: tuple[EdgeType, ...]
     read_out: Callable[[Tensor], ModelOutput]
 
 
@@ -101,8 +110,8 @@ class Backbone(Protocol):
     - ``run_field(h, field)``, and beside it the attributes `edge_types` and `num_layers`: states of
       the target nodes from those of the nodes that they see, (n_seen, channels), so that no more
       than a `skmmg.nn._field.ReceptiveField` is computed;
-    - ``stages()``: its layers one by one, a list of `Layer`, from which the wrapper's
-      ``layerwise`` is made.
+    - ``stages()``, and beside it `edge_types`: its layers one by one, a list of `Layer`, from
+      which the wrapper's ``layerwise`` is made.
     """
 
     out_channels: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
@@ -13,7 +13,7 @@ from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
 from skmmg.models._base import Layer, Layerwise, ModelOutput, ModelSpec, make_encoder
 from skmmg.nn import GraphTensors, ModalityAttention, ModalityEncoder
-from skmmg.nn._edges import split_by_type
+from skmmg.nn._edges import EdgeType, split_by_type
 from skmmg.nn._field import ReceptiveField, receptive_field
 from skmmg.nn._precision import log_softmax
 
@@ -110,11 +110,10 @@ class EarlyFusion(nn.Module):
     def layerwise(self) -> Layerwise | None:
         """The network cut at its layers, if the backbone has them one by one."""
 
-        def encode(graph: GraphTensors) -> Tensor:
-            return self._enter(self.encoder(graph))[None]
+        def complete(h: Tensor, graph: GraphTensors) -> Tensor:
+            return self._enter(self.encoder.complete(h, graph))[None]
 
-        layers = _side_by_side([self.backbone])
-        return None if layers is None else Layerwise(encode, layers, self._read_out)
+        return _cut(self.encoder, complete, [self.backbone], self._read_out)
 
 
 class LateReadOut(nn.Module):
@@ -188,15 +187,19 @@ class LateFusion(LateReadOut):
     def layerwise(self) -> Layerwise | None:
         """The network cut at its layers, if the backbones have them one by one."""
 
-        def encode(graph: GraphTensors) -> Tensor:
-            return _activate(self.encoder(graph), self.activation)
+        def complete(h: Tensor, graph: GraphTensors) -> Tensor:
+            return _activate(self.encoder.complete(h, graph), self.activation)
 
-        layers = _side_by_side(self.backbones)
-        return None if layers is None else Layerwise(encode, layers, self.merge)
+        return _cut(self.encoder, complete, list(self.backbones), self.merge)
 
 
-def _side_by_side(backbones: Iterable[nn.Module]) -> list[Layer] | None:
-    """Layers of backbones that work side by side, the first of all of them, the second..."""
+def _cut(
+    encoder: ModalityEncoder,
+    complete: Callable[[Tensor, GraphTensors], Tensor],
+    backbones: list[nn.Module],
+    read_out: Callable[[Tensor], ModelOutput],
+) -> Layerwise | None:
+    """A network cut at the layers of its backbones, which work side by side."""
     columns: list[list[Layer]] = []
     for net in backbones:
         stages: Callable[[], list[Layer]] | None = getattr(net, "stages", None)
@@ -205,9 +208,11 @@ def _side_by_side(backbones: Iterable[nn.Module]) -> list[Layer] | None:
         columns.append(stages())
 
     def layer(row: tuple[Layer, ...]) -> Layer:
-        return lambda h, graph: torch.cat([f(h[[i]], graph) for i, f in enumerate(row)])
+        return lambda h, edges: torch.cat([f(h[[i]], edges) for i, f in enumerate(row)])
 
-    return [layer(row) for row in zip(*columns, strict=True)]
+    layers = [layer(row) for row in zip(*columns, strict=True)]
+    edge_types = cast("tuple[EdgeType, ...]", backbones[0].edge_types)
+    return Layerwise(encoder.project, complete, layers, edge_types, read_out)
 
 
 def _find_field(

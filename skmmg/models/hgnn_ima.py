@@ -405,9 +405,15 @@ class HGNNIMAModule(nn.Module):
         """The network, cut at its layers."""
 
         def layer(conv: HGNNIMAConv) -> Layer:
-            return lambda h, graph: conv.propagate(h, graph.edges(self.edge_types))[0]
+            return lambda h, edges: conv.propagate(h, edges)[0]
 
-        return Layerwise(self.encoder, [layer(conv) for conv in self._layers()], self._read_out)
+        return Layerwise(
+            self.encoder.project,
+            self.encoder.complete,
+            [layer(conv) for conv in self._layers()],
+            self.edge_types,
+            self._read_out,
+        )
 
     def _unimodal(self, h: Tensor) -> dict[str, Tensor]:
         """Scores from single modalities by the shared classifier (15)."""

@@ -162,6 +162,6 @@ class HGTBackbone(nn.Module):
         """The layers one by one, for `Layerwise`."""
 
         def layer(conv: HGNNIMAConv) -> Layer:
-            return lambda h, graph: conv.propagate(h, graph.edges(self.edge_types))[0]
+            return lambda h, edges: conv.propagate(h, edges)[0]
 
         return [layer(conv) for conv in cast("Iterable[HGNNIMAConv]", self.convs)]

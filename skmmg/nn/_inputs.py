@@ -36,7 +36,8 @@ class GraphTensors:
     edge_index : dict of (str, str, str) to Tensor of shape (2, n_edges)
         Source and destination ids.
     missing : dict of str to dict of str to Tensor of shape (n_nodes,), dtype bool
-        Which nodes lack a modality that their type has; left out where no node does.
+        Which nodes lack a modality. One that is left out no node lacks whose type has features of
+        it, and all others do.
     edge_weight : dict of (str, str, str) to Tensor of shape (n_edges,)
         Weights of the relations that have any.
     device : torch.device
@@ -185,12 +186,11 @@ class GraphTensors:
         return absent if bool(absent.any()) else None
 
     def _absent(self, node_type: str, modality: str) -> Tensor:
-        if modality not in self.x.get(node_type, {}):
-            return torch.ones(self.num_nodes[node_type], dtype=torch.bool, device=self.device)
         missing = self.missing.get(node_type, {}).get(modality)
         if missing is not None:
             return missing
-        return torch.zeros(self.num_nodes[node_type], dtype=torch.bool, device=self.device)
+        lacking = modality not in self.x.get(node_type, {})
+        return torch.full((self.num_nodes[node_type],), lacking, device=self.device)
 
 
 def _take(x: Features, rows: Tensor) -> Features:

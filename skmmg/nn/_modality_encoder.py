@@ -100,6 +100,10 @@ class ModalityEncoder(nn.Module):
 
     def forward(self, graph: GraphTensors) -> Tensor:
         """States (n_modalities, n_nodes of all types, channels), types in the graph's order."""
+        return self.complete(self.project(graph), graph)
+
+    def project(self, graph: GraphTensors) -> Tensor:
+        """States from features alone; those of modalities that a node lacks mean nothing yet."""
         parts = [
             self._encode(node_type, modality, graph)
             for modality in self.modalities
@@ -109,8 +113,10 @@ class ModalityEncoder(nn.Module):
         h = widen(torch.cat(parts)).view(len(self.modalities), -1, self.channels)
         if graph.row_order is not None:
             h = h[:, graph.row_order]
-        if self.activation == "tanh":
-            h = h.tanh()
+        return h.tanh() if self.activation == "tanh" else h
+
+    def complete(self, h: Tensor, graph: GraphTensors) -> Tensor:
+        """Projected states, those that nodes lack filled; of the graph's features it sees none."""
         absent = graph.absent(self.modalities)
         return h if absent is None else self._complete(h, absent, graph)
 

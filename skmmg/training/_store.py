@@ -97,11 +97,12 @@ class GraphStore:
         return self.sampler.sample(seeds, [*map(Hop, fan_outs), *more], seed)
 
     def tensors(self, part: Neighborhood, *, features: bool = True) -> GraphTensors:
-        """A part as a graph of its own, with scaled features or without any."""
+        """A part as a graph of its own, with scaled features or only with what is missing."""
         types = self.graph.x if features else {}
+        known = types if features else dict.fromkeys(part.nodes, self.graph.schema.modalities)
         tensors = make_tensors(
             {t: {m: _rows(x, part.nodes[t]) for m, x in xs.items()} for t, xs in types.items()},
-            {t: {m: self.present(t, m)[part.nodes[t]] for m in xs} for t, xs in types.items()},
+            {t: {m: self.present(t, m)[part.nodes[t]] for m in ms} for t, ms in known.items()},
             {t: len(ids) for t, ids in part.nodes.items()},
             part.edge_index,
             part.edge_weight,

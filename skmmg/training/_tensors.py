@@ -161,9 +161,7 @@ def make_tensors(
         num_nodes=dict(num_nodes),
         edge_index={e: torch.tensor(index, device=device) for e, index in edge_index.items()},
         missing={
-            node_type: {
-                m: torch.from_numpy(~mask).to(device) for m, mask in masks.items() if not mask.all()
-            }
+            node_type: {m: torch.from_numpy(~mask).to(device) for m, mask in masks.items()}
             for node_type, masks in present.items()
         },
         edge_weight={

@@ -14,7 +14,7 @@ from scipy import sparse
 from skmmg import MultiModalGraph, MultiModalGraphClassifier, NodeEmbedder
 from skmmg.datasets import make_multimodal_graph
 from skmmg.models import HGNNIMA, HGT, MLP, MODELS
-from skmmg.nn import GraphTensors
+from skmmg.nn import GraphTensors, ModalityEncoder
 from skmmg.training import GraphStore, _inference, column_statistics, graph_tensors
 from skmmg.training._batches import prefetch
 
@@ -244,6 +244,26 @@ def test_predicting_in_blocks_is_exact(
     assert_allclose(clf.transform(some), expected[1], atol=1e-12)
     assert_array_equal(clf.predict(some), clf.classes_[expected[0].argmax(1)])
     assert clf.predict_proba(X[:0]).shape == (0, len(clf.classes_))
+
+
+def test_predicting_reads_the_features_of_a_node_once(
+    data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_inference, "_LAYER_BLOCK", 7)
+    X, y = data.graph.nodes("item"), data.target
+    clf = MultiModalGraphClassifier(small("hgnn_ima"), batch_size=5, **EXACT).fit(X, y)
+    read: list[int] = []
+    project = ModalityEncoder.project
+
+    def watched(self: Any, graph: GraphTensors) -> Any:
+        read.append(sum(graph.num_nodes.values()))
+        return project(self, graph)
+
+    monkeypatch.setattr(ModalityEncoder, "project", watched)
+    clf.predict(X)
+
+    assert max(read) <= 7
+    assert sum(read) <= sum(data.graph.n_nodes.values())
 
 
 def test_weights_of_modalities_and_attention_are_read_as_from_the_whole_graph(data: Any) -> None:
