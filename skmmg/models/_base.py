@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -12,10 +12,6 @@ from torch import Tensor, nn
 from skmmg._sklearn import validate_params
 from skmmg.graph import Schema
 from skmmg.nn import GraphTensors, ModalityEncoder
-from skmmg.nn._edges import EdgeStructure, EdgeType
-
-# new states of the nodes that come out from those that go in, (n_states, n_nodes, channels) both
-Layer = Callable[[Tensor, EdgeStructure], Tensor]
 
 
 @dataclass
@@ -54,34 +50,6 @@ class ModelOutput:
     modality_weights: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Layerwise:
-    """A module cut at its layers: all nodes of a layer can be computed before the next.
-
-    Parameters
-    ----------
-    project : callable
-        Maps `GraphTensors` to states (n_states, n_nodes of all types, channels); a node's depends
-        on its own features alone.
-    complete : callable
-        Maps states and a graph, without features, to states of nodes that lack nothing, see
-        `skmmg.nn.ModalityEncoder.complete`.
-    layers : list of callable
-        Each maps states and edges to new states; a node's depends on those of itself and of its
-        in-neighbours.
-    edge_types : tuple of (str, str, str)
-        The relations whose edges the layers take.
-    read_out : callable
-        Maps the last states of some target nodes, (n_states, n_samples, channels), to their output.
-    """
-
-    project: Callable[[GraphTensors], Tensor]
-    complete: Callable[[Tensor, GraphTensors], Tensor]
-    layers: list[Layer]
-    edge_types: tuple[EdgeType, ...]
-    read_out: Callable[[Tensor], ModelOutput]
-
-
 class GraphModule(Protocol):
     """A module that an estimator can train.
 
@@ -89,8 +57,8 @@ class GraphModule(Protocol):
     that it gives without them:
 
     - ``infer(graph, ids)``: the output without penalties, where these cost something;
-    - ``layerwise()``: the module as `Layerwise`, or None, so that nodes of a graph that does not
-      fit in memory are predicted layer by layer, each state computed once;
+    - ``layerwise()``: the module as `skmmg.models._layerwise.Layerwise`, or None, so that nodes
+      of a graph that does not fit in memory are predicted layer by layer, each state computed once;
     - ``edge_attention(graph)``: the attention of every layer over all edges, a list of
       `skmmg.nn._attention.EdgeAttention`; without it, there is no attention to read out.
     """
@@ -110,8 +78,8 @@ class Backbone(Protocol):
     - ``run_field(h, field)``, and beside it the attributes `edge_types` and `num_layers`: states of
       the target nodes from those of the nodes that they see, (n_seen, channels), so that no more
       than a `skmmg.nn._field.ReceptiveField` is computed;
-    - ``stages()``, and beside it `edge_types`: its layers one by one, a list of `Layer`, from
-      which the wrapper's ``layerwise`` is made.
+    - ``stages()``: its layers one by one, a list of `skmmg.models._layerwise.Layer`, from which
+      the wrapper's ``layerwise`` is made.
     """
 
     out_channels: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import Layer, Layerwise, ModelOutput, ModelSpec, make_encoder
+from skmmg.models._base import ModelOutput, ModelSpec, make_encoder
+from skmmg.models._layerwise import Layer, Layerwise
 from skmmg.nn import GraphTensors, ModalityAttention, ModalityEncoder
-from skmmg.nn._edges import EdgeType, split_by_type
+from skmmg.nn._edges import split_by_type
 from skmmg.nn._field import ReceptiveField, receptive_field
 from skmmg.nn._precision import log_softmax
 
@@ -207,12 +208,18 @@ def _cut(
             return None
         columns.append(stages())
 
-    def layer(row: tuple[Layer, ...]) -> Layer:
-        return lambda h, edges: torch.cat([f(h[[i]], edges) for i, f in enumerate(row)])
+    layers = [_side_by_side(row) for row in zip(*columns, strict=True)]
+    return Layerwise(encoder.project, complete, layers, read_out)
 
-    layers = [layer(row) for row in zip(*columns, strict=True)]
-    edge_types = cast("tuple[EdgeType, ...]", backbones[0].edge_types)
-    return Layerwise(encoder.project, complete, layers, edge_types, read_out)
+
+def _side_by_side(layers: Sequence[Layer]) -> Layer:
+    """Layers each of which has a state of its own."""
+
+    def compute(h: Tensor, graph: GraphTensors, node_type: str, ids: Tensor) -> Tensor:
+        parts = [f.compute(h[[i]], graph, node_type, ids) for i, f in enumerate(layers)]
+        return torch.cat(parts)
+
+    return Layer(compute, layers[0].num_hops)
 
 
 def _find_field(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import StrOptions
 from skmmg.models._fusion import FusedSpec
+from skmmg.models._layerwise import Layer, layer_on_graph
 from skmmg.nn import GraphTensors
 from skmmg.nn._dropout import dropout as drop
 from skmmg.nn._edges import EdgeType, split_by_type
@@ -40,6 +41,9 @@ class HomogeneousBackbone(nn.Module):
     A subclass says in ``_step`` how a layer of it computes on a graph.
     """
 
+    #: steps away from a node that the edges are which a layer needs for it
+    layer_hops: ClassVar[int] = 1
+
     def __init__(
         self,
         convs: Iterable[nn.Module],
@@ -62,6 +66,16 @@ class HomogeneousBackbone(nn.Module):
         for conv in self.convs:
             h = drop(step(conv, h), self.dropout, self.training)  # (N, d)
         return split_by_type(h, graph.num_nodes)
+
+    def stages(self) -> list[Layer]:
+        """The layers one by one, for `Layerwise`."""
+
+        def layer(conv: nn.Module) -> Layer:
+            return layer_on_graph(
+                lambda h, graph: self._step(graph, h.dtype)(conv, h[0])[None], self.layer_hops
+            )
+
+        return [layer(conv) for conv in self.convs]
 
     def _step(self, graph: GraphTensors, dtype: torch.dtype) -> Step:
         raise NotImplementedError(f"{type(self).__name__} has no _step.")

@@ -111,6 +111,8 @@ class GCN(HomogeneousSpec):
 class GCNBackbone(HomogeneousBackbone):
     """A stack of graph convolutions on one state per node."""
 
+    layer_hops: ClassVar[int] = 2  # an edge's weight depends on the edges into its source
+
     def __init__(
         self,
         channels: int,

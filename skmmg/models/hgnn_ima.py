@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import Layer, Layerwise, ModelOutput, ModelSpec, check_heads, make_encoder
+from skmmg.models._base import ModelOutput, ModelSpec, check_heads, make_encoder
+from skmmg.models._layerwise import Layer, Layerwise, layer_on_edges
 from skmmg.nn import GraphTensors, HGNNIMAConv, ModalityAttention
 from skmmg.nn._attention import EdgeAttention
 from skmmg.nn._dropout import dropout
@@ -405,15 +406,10 @@ class HGNNIMAModule(nn.Module):
         """The network, cut at its layers."""
 
         def layer(conv: HGNNIMAConv) -> Layer:
-            return lambda h, edges: conv.propagate(h, edges)[0]
+            return layer_on_edges(lambda h, edges: conv.propagate(h, edges)[0], self.edge_types)
 
-        return Layerwise(
-            self.encoder.project,
-            self.encoder.complete,
-            [layer(conv) for conv in self._layers()],
-            self.edge_types,
-            self._read_out,
-        )
+        layers = [layer(conv) for conv in self._layers()]
+        return Layerwise(self.encoder.project, self.encoder.complete, layers, self._read_out)
 
     def _unimodal(self, h: Tensor) -> dict[str, Tensor]:
         """Scores from single modalities by the shared classifier (15)."""

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
-from skmmg.models._base import Layer, check_heads
+from skmmg.models._base import check_heads
 from skmmg.models._fusion import FusedSpec
+from skmmg.models._layerwise import Layer, layer_on_edges
 from skmmg.nn import GraphTensors, HGNNIMAConv
 from skmmg.nn._dropout import dropout
 from skmmg.nn._edges import EdgeStructure, EdgeType
@@ -162,6 +163,6 @@ class HGTBackbone(nn.Module):
         """The layers one by one, for `Layerwise`."""
 
         def layer(conv: HGNNIMAConv) -> Layer:
-            return lambda h, edges: conv.propagate(h, edges)[0]
+            return layer_on_edges(lambda h, edges: conv.propagate(h, edges)[0], self.edge_types)
 
         return [layer(conv) for conv in cast("Iterable[HGNNIMAConv]", self.convs)]

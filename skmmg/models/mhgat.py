@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
 from skmmg.models._base import ModelOutput, ModelSpec, make_encoder
+from skmmg.models._layerwise import Layer, Layerwise, layer_on_graph
 from skmmg.nn import GraphTensors
 from skmmg.nn._dropout import dropout as drop
+from skmmg.nn._edges import stack_slices
 from skmmg.nn._mhgat_conv import AGGR, MHGATConv
 from skmmg.nn._precision import softmax
 from skmmg.nn._relation_pairs import RelationPairs
@@ -194,24 +196,60 @@ class MHGATModule(nn.Module):
 
     def forward(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
         """Output for the target nodes `ids`."""
-        edges = graph.edges(self.edge_types)
         h = self.encoder(graph).transpose(0, 1)  # (N, M, d)
-        key = ("relation pairs", h.dtype, *self.edge_types)
-        pairs = graph.cached(key, lambda: RelationPairs(edges, h.dtype), of="edges")
-        target, merged = edges.node_slices[self.target], []
+        rows, merged = ids + stack_slices(graph.num_nodes)[self.target].start, []
         if not len(self.convs):
             t, weights = self.fusions[0](h)
-            merged.append(t[target][ids])
-        for conv, norm, fusion in zip(self.convs, self.norms, self.fusions, strict=False):
-            h = conv(h, pairs)
-            t, weights = fusion(h)  # (N, d), (N, M)
-            # the modalities and the merged state are one batch
-            both = norm(torch.cat([h, t.unsqueeze(1)], 1).flatten(0, 1))
-            both = both.unflatten(0, (len(h), -1))  # (N, M + 1, d)
-            h, t = both[:, :-1].relu(), both[:, -1]
-            merged.append(t[target][ids])
-        z = self.output(torch.cat(merged, 1))
-        return ModelOutput(self.head(z), z, modality_weights=weights[target][ids])
+            merged.append(t[rows])
+        for k in range(len(self.convs)):
+            h, t, weights = self._run(k, h, graph)
+            merged.append(t[rows])
+        return self._read_out(torch.cat(merged, 1), weights[rows])
+
+    def layerwise(self) -> Layerwise:
+        """The network, cut at its layers.
+
+        A node has one state: those of its modalities, the merged ones of all layers so far, and the
+        weights of the modalities, side by side.
+        """
+        n_modalities, d = len(self.modalities), self.encoder.channels
+        width = n_modalities * d
+
+        def complete(h: Tensor, graph: GraphTensors) -> Tensor:
+            h = self.encoder.complete(h, graph).transpose(0, 1)  # (N, M, d)
+            first = [] if len(self.convs) else self.fusions[0](h)
+            return torch.cat([h.flatten(1), *first], 1)[None]
+
+        def layer(k: int) -> Layer:
+            def run(state: Tensor, graph: GraphTensors) -> Tensor:
+                h, merged = state[0, :, :width], state[0, :, width : width + k * d]
+                h, t, weights = self._run(k, h.unflatten(1, (n_modalities, d)), graph)
+                return torch.cat([h.flatten(1), merged, t, weights], 1)[None]
+
+            return layer_on_graph(run)
+
+        def read_out(state: Tensor) -> ModelOutput:
+            return self._read_out(state[0, :, width:-n_modalities], state[0, :, -n_modalities:])
+
+        layers = [layer(k) for k in range(len(self.convs))]
+        return Layerwise(self.encoder.project, complete, layers, read_out)
+
+    def _read_out(self, merged: Tensor, weights: Tensor) -> ModelOutput:
+        """Output from the merged states of all layers, side by side, of the target nodes."""
+        z = self.output(merged)
+        return ModelOutput(self.head(z), z, modality_weights=weights)
+
+    def _run(self, k: int, h: Tensor, graph: GraphTensors) -> tuple[Tensor, Tensor, Tensor]:
+        """Layer `k`: states (N, M, d), merged (N, d), and the weights of the modalities (N, M)."""
+        key = ("relation pairs", h.dtype, *self.edge_types)
+        edges = graph.edges(self.edge_types)
+        pairs = graph.cached(key, lambda: RelationPairs(edges, h.dtype), of="edges")
+        h = self.convs[k](h, pairs)
+        t, weights = self.fusions[k](h)
+        # the modalities and the merged state are one batch
+        both = self.norms[k](torch.cat([h, t.unsqueeze(1)], 1).flatten(0, 1))
+        both = both.unflatten(0, (len(h), -1))  # (N, M + 1, d)
+        return both[:, :-1].relu(), both[:, -1], weights
 
 
 class LayerFusion(nn.Module):

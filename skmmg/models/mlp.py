@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from skmmg.graph import Schema
 from skmmg.models._fusion import FusedSpec
+from skmmg.models._layerwise import Layer, layer_on_graph
 from skmmg.nn import GraphTensors
 
 
@@ -80,6 +81,10 @@ class MLPBackbone(nn.Module):
         for _ in range(num_layers):
             layers += [nn.Linear(channels, channels), nn.ReLU(), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
+
+    def stages(self) -> list[Layer]:
+        """All layers as one, for `Layerwise`."""
+        return [layer_on_graph(lambda h, graph: self.layers(h), num_hops=0)]
 
     def forward(self, x_dict: Mapping[str, Tensor], graph: GraphTensors) -> dict[str, Tensor]:
         """New states of the target type."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
 from skmmg.models._base import ModelOutput, ModelSpec, make_encoder
+from skmmg.models._layerwise import Layer, Layerwise, layer_on_graph
 from skmmg.nn import BlockGCNConv, CrossModalAttention, GraphTensors
 from skmmg.nn._dropout import dropout
 from skmmg.nn._edges import stack_slices
@@ -183,10 +184,29 @@ class MMGCNModule(nn.Module):
         """Output for the target nodes `ids`."""
         h = self._activate(self.encoder(graph))  # (M, N, d)
         for conv in cast("Iterable[BlockGCNConv]", self.convs):
-            blocks = conv.blocks(graph, self.modalities, self.edge_types)
-            h = dropout(h, self.dropout, self.training)
-            h = conv(h, blocks, self.inter()).relu()
-        h = h[:, stack_slices(graph.num_nodes)[self.target]][:, ids]  # (M, n, d)
+            h = self._convolve(conv, h, graph)
+        return self._read_out(h[:, stack_slices(graph.num_nodes)[self.target]][:, ids])
+
+    def layerwise(self) -> Layerwise:
+        """The network, cut at its layers."""
+
+        def complete(h: Tensor, graph: GraphTensors) -> Tensor:
+            return self._activate(self.encoder.complete(h, graph))
+
+        def layer(conv: BlockGCNConv) -> Layer:
+            # an edge's weight depends on the edges into its source
+            return layer_on_graph(lambda h, graph: self._convolve(conv, h, graph), num_hops=2)
+
+        layers = [layer(conv) for conv in cast("Iterable[BlockGCNConv]", self.convs)]
+        return Layerwise(self.encoder.project, complete, layers, self._read_out)
+
+    def _convolve(self, conv: BlockGCNConv, h: Tensor, graph: GraphTensors) -> Tensor:
+        blocks = conv.blocks(graph, self.modalities, self.edge_types)
+        h = dropout(h, self.dropout, self.training)
+        return conv(h, blocks, self.inter()).relu()
+
+    def _read_out(self, h: Tensor) -> ModelOutput:
+        """Output from the target nodes' states (M, n, d)."""
         weight = None
         if self.attention is not None:
             h, attention = self.attention(h)

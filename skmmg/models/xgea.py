@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from skmmg._sklearn import Interval
 from skmmg.graph import Schema
 from skmmg.models._base import ModelOutput, ModelSpec, make_encoder
+from skmmg.models._layerwise import Layer, Layerwise, layer_on_edges
 from skmmg.nn import GraphTensors, ModalityAttention, ModalityEncoder
 from skmmg.nn._attention import EdgeAttention
 from skmmg.nn._dropout import dropout as drop
@@ -162,8 +163,16 @@ class XGEAModule(nn.Module):
             self.modalities,
         )
         *_, states = self._states(field)
-        z, weights = self.fusion(states[:, field.target])
-        return ModelOutput(self.head(z), z, modality_weights=weights)
+        return self._read_out(states[:, field.target])
+
+    def layerwise(self) -> Layerwise:
+        """The network, cut at its layers."""
+
+        def layer(k: int) -> Layer:
+            return layer_on_edges(lambda h, edges: self._append(k, h, edges), self.edge_types)
+
+        layers = [layer(k) for k in range(self.num_layers)]
+        return Layerwise(self.encoder.project, self.encoder.complete, layers, self._read_out)
 
     def edge_attention(self, graph: GraphTensors) -> list[EdgeAttention]:
         """Attention of every layer over all edges."""
@@ -180,11 +189,19 @@ class XGEAModule(nn.Module):
         h = self._drop(field.enter(self.encoder(field.graph)))  # (M, N, d)
         out = [h]
         for k, edges in enumerate(field.layers):
-            so_far = out[-1]
-            h = self._drop(self.layers(k, self._last(so_far), so_far[..., : h.shape[2]], edges))
-            kept = so_far if edges.kept is None else so_far[:, edges.kept]
-            out.append(torch.cat([kept, h], 2))
+            out.append(self._append(k, out[-1], edges))
         return out
+
+    def _append(self, k: int, so_far: Tensor, edges: EdgeStructure) -> Tensor:
+        """The states so far, and beside them those after layer `k`."""
+        x = so_far[..., : self.encoder.channels]
+        h = self._drop(self.layers(k, self._last(so_far), x, edges))
+        kept = so_far if edges.kept is None else so_far[:, edges.kept]
+        return torch.cat([kept, h], 2)
+
+    def _read_out(self, states: Tensor) -> ModelOutput:
+        z, weights = self.fusion(states)
+        return ModelOutput(self.head(z), z, modality_weights=weights)
 
     def _last(self, states: Tensor) -> Tensor:
         return states[..., -self.encoder.channels :]

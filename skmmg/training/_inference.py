@@ -9,10 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from skmmg.models import ModelOutput
-from skmmg.models._base import Layer, Layerwise
-from skmmg.nn import GraphTensors
-from skmmg.nn._edges import stack_slices
-from skmmg.nn._field import receptive_field
+from skmmg.models._layerwise import Layer, Layerwise, layer_on_graph
 from skmmg.training._batches import prefetch
 from skmmg.training._precision import widened
 from skmmg.training._sampler import Hop, Neighborhood
@@ -24,8 +21,6 @@ _LAYER_BLOCK = 4096
 Ids = dict[str, np.ndarray]
 # states of some nodes of a type, by their places in a part of the graph
 _Compute = Callable[[Neighborhood, str, Tensor], Tensor]
-# the same from the states of all nodes of the part, a graph without features
-_Step = Callable[[Tensor, GraphTensors, str, Tensor], Tensor]
 # states of some nodes, by type: their ids, ascending, and (n_states, n_nodes, channels)
 _States = Mapping[str, tuple[np.ndarray, Tensor]]
 
@@ -57,47 +52,31 @@ def _by_layers(
     net: Layerwise, store: GraphStore, ids: np.ndarray, batch_size: int
 ) -> Iterator[ModelOutput]:
     size = max(batch_size, _LAYER_BLOCK)
-    steps = _steps(net, store)
+    steps = [(layer_on_graph(net.complete), store.completion)]
+    steps += [(layer, [Hop(-1)] * layer.num_hops) for layer in net.layers]
     needed: list[Ids] = [{store.target: np.unique(ids)}]
     for _, hops in reversed(steps):
         needed.append(_with_neighbors(store, needed[-1], hops, size))
 
     def project(part: Neighborhood, node_type: str, at: Tensor) -> Tensor:
-        graph = store.tensors(part)
-        return net.project(graph)[:, at + _start(graph, node_type)]
+        return net.project(store.tensors(part))  # the part is these nodes and no others
 
     states = _compute(project, store, needed.pop(), [], size)
-    for step, hops in steps:
-        states = _compute_step(step, store, states, needed.pop(), hops, size)
+    for layer, hops in steps:
+        states = _compute_layer(layer, store, states, needed.pop(), hops, size)
     wanted, h = states[store.target]
     for block in _blocks(ids, size):
         at = torch.from_numpy(np.searchsorted(wanted, block))
         yield net.read_out(h[:, at].to(store.device))
 
 
-def _steps(net: Layerwise, store: GraphStore) -> list[tuple[_Step, list[Hop]]]:
-    """What is done with the projected states, and how far every step looks."""
-
-    def complete(h: Tensor, graph: GraphTensors, node_type: str, ids: Tensor) -> Tensor:
-        return net.complete(h, graph)[:, ids + _start(graph, node_type)]
-
-    def step(layer: Layer) -> _Step:
-        def compute(h: Tensor, graph: GraphTensors, node_type: str, ids: Tensor) -> Tensor:
-            field = receptive_field(graph, net.edge_types, node_type, ids, 1)
-            return layer(field.enter(h), field.layers[0])[:, field.target]
-
-        return compute
-
-    return [(complete, store.completion), *((step(layer), [Hop(-1)]) for layer in net.layers)]
-
-
-def _compute_step(
-    step: _Step, store: GraphStore, states: _States, needed: Ids, hops: list[Hop], size: int
+def _compute_layer(
+    layer: Layer, store: GraphStore, states: _States, needed: Ids, hops: list[Hop], size: int
 ) -> _States:
     def compute(part: Neighborhood, node_type: str, at: Tensor) -> Tensor:
         h = [states[t][1][:, _at(states[t][0], ids)] for t, ids in part.nodes.items() if len(ids)]
         graph = store.tensors(part, features=False)
-        return step(torch.cat(h, 1).to(store.device), graph, node_type, at)
+        return layer.compute(torch.cat(h, 1).to(store.device), graph, node_type, at)
 
     return _compute(compute, store, needed, hops, size)
 
@@ -128,11 +107,6 @@ def _with_neighbors(store: GraphStore, ids: Ids, hops: list[Hop], size: int) -> 
             for found_type, found in store.sampler.sample({node_type: block}, hops).nodes.items():
                 marks[found_type][found] = True
     return {t: np.flatnonzero(mask) for t, mask in marks.items()}
-
-
-def _start(graph: GraphTensors, node_type: str) -> int:
-    """Where the nodes of a type begin in the numbering of all types."""
-    return stack_slices(graph.num_nodes)[node_type].start
 
 
 def _at(known: np.ndarray, ids: np.ndarray) -> Tensor:

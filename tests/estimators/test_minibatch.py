@@ -225,6 +225,12 @@ def test_rows_train_and_predict_by_mini_batches(rows: Any) -> None:
         *((HGT(8, heads=2, late_fusion=how), "late") for how in ("concat", "logits", "mean")),
         (HGT(8, heads=2, early_fusion="mean"), "early"),
         (MLP(8), "late"),
+        *((small(model, num_layers=n), "late") for model in ("gcn", "gat", "sage") for n in (0, 3)),
+        *(
+            (small(model, num_layers=n), None)
+            for model in ("mm_gcn", "mhgat", "xgea")
+            for n in (0, 2)
+        ),
     ],
     ids=repr,
 )
