@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.metrics import check_scoring
@@ -26,7 +27,7 @@ from skmmg.models import MODELS, ModelSpec, get_model
 class Choice:
     """The winner of a search, and what was tried."""
 
-    params: dict[str, Any]  # model, fusion and probe
+    params: dict[str, Any]  # model, fusion, probe and early_stopping
     leaderboard: pd.DataFrame
 
     def validation(self, X_val: Any, y_val: Any) -> dict[str, Any]:
@@ -62,7 +63,9 @@ class AutoModel(ModelSpec):
     Notes
     -----
     After `fit` the classifier has `leaderboard_`, a table of what was tried, and `spec_` and
-    `fusion_`, the winner. The folds are transductive or inductive as `setting` says.
+    `fusion_`, the winner. The folds are transductive or inductive as `setting` says. Weights of
+    samples count in training, not in the scores. A search starts afresh: ``warm_start=True`` is an
+    error.
 
     Examples
     --------
@@ -114,10 +117,12 @@ class AutoModel(ModelSpec):
     ) -> Choice:
         """Search with clones of `estimator`."""
         params = estimator.get_params(deep=False)
+        candidates = self._candidates(params)
+        self._try(estimator, X, y, sample_weight, seed)
         deadline = time.monotonic() + (np.inf if self.time_budget is None else self.time_budget)
         search = HalvingGridSearchCV(
             clone(estimator).set_callbacks(_StopAt(deadline)).set_params(random_state=seed),
-            self._candidates(params["fusion"], params["probe"], params["batch_size"]),
+            candidates,
             resource="max_epochs",
             min_resources=min(self.min_epochs, params["max_epochs"]),
             max_resources=params["max_epochs"],
@@ -126,14 +131,27 @@ class AutoModel(ModelSpec):
             scoring=_ScoreBefore(deadline, self.scoring),
             refit=False,
         )
-        with warnings.catch_warnings():
+        given = {} if sample_weight is None else {"sample_weight": sample_weight}
+        # the weights are for training, whatever the caller routes
+        with warnings.catch_warnings(), config_context(enable_metadata_routing=False):
             # scores that came too late are nan, which is meant
             warnings.filterwarnings("ignore", ".*scores are non-finite", UserWarning)
-            search.fit(X, y, **({} if sample_weight is None else {"sample_weight": sample_weight}))
-        ranked = _rank(search.cv_results_)
+            warnings.filterwarnings("ignore", ".*does not support sample_weight", UserWarning)
+            search.fit(X, y, **given)
+        ranked = _rank(search.cv_results_, deadline)
         shown = ranked.drop(columns=["params", "round", "reached"])
-        winner = {key: ranked["params"][0][key] for key in ("model", "fusion", "probe")}
+        winner = {key: ranked["params"][0][key] for key in candidates[0]}
         return Choice(clone(winner, safe=False), shown)
+
+    def _try(
+        self, estimator: BaseEstimator, X: Any, y: np.ndarray, sample_weight: Any, seed: int
+    ) -> None:
+        """Train the cheapest model for an epoch: what is wrong with the input is said once."""
+        trial = clone(estimator).set_params(
+            model="mlp", fusion=None, probe=None, max_epochs=1, verbose=0, random_state=seed
+        )
+        trial.fit(X, y, sample_weight)
+        check_scoring(trial, self.scoring)(trial, X, y)
 
     def _n_folds(self, y: np.ndarray) -> int:
         smallest = int(np.unique(y, return_counts=True)[1].min())
@@ -144,17 +162,22 @@ class AutoModel(ModelSpec):
             )
         return min(self.cv, smallest)
 
-    def _candidates(
-        self, fusion: str | None, probe: Any, batch_size: int | None
-    ) -> list[dict[str, list[Any]]]:
+    def _candidates(self, params: dict[str, Any]) -> list[dict[str, list[Any]]]:
+        fusion, stopping = params["fusion"], params["early_stopping"]
         nodes = [
             name
             for name, spec in MODELS.items()
-            if "classification" in spec.tasks and (batch_size is None or spec().samples)
+            if "classification" in spec.tasks and (params["batch_size"] is None or spec().samples)
         ]
         specs = [get_model(model) for model in (nodes if self.models is None else self.models)]
         out: list[dict[str, list[Any]]] = [
-            {"model": [spec], "fusion": [mode], "probe": [probe if spec.self_supervised else None]}
+            {
+                "model": [spec],
+                "fusion": [mode],
+                "probe": [params["probe"] if spec.self_supervised else None],
+                # without labels there is no accuracy to stop on
+                "early_stopping": [bool(stopping) if spec.self_supervised else stopping],
+            }
             for spec in specs
             for mode in (spec.fusion_modes or (None,))
             if fusion in (None, mode)
@@ -199,7 +222,7 @@ class _ScoreBefore:
         return float(check_scoring(estimator, self.scoring)(estimator, X, y))
 
 
-def _rank(results: dict[str, Any]) -> pd.DataFrame:
+def _rank(results: dict[str, Any], deadline: float) -> pd.DataFrame:
     """Models by how far they came, then by score.
 
     A model that a round had no time to score stands with its score of the round before.
@@ -220,10 +243,15 @@ def _rank(results: dict[str, Any]) -> pd.DataFrame:
     candidate = pd.Series([f"{id(p['model'])} {p['fusion']}" for p in params])
     frame["reached"] = frame.groupby(candidate)["round"].transform("max")
     scored = frame.dropna(subset=["score"]).sort_values("round")
-    if scored.empty:
+    if scored.empty and time.monotonic() > deadline:
         raise ValueError(
             "time_budget of model='auto' ran out before one model was scored. Give it more "
             "seconds, or fewer models."
+        )
+    if scored.empty:
+        raise ValueError(
+            "No model of model='auto' could be scored on all folds; the warnings tell why. Name "
+            "other models, or another scoring."
         )
     last = scored.groupby(candidate, sort=False).tail(1)
     ranked = last.sort_values(["reached", "score"], ascending=False, kind="stable")

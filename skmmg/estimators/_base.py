@@ -24,6 +24,7 @@ from skmmg.estimators._labels import KnownLabels
 from skmmg.estimators._params import GRAPHS, NamedSpecsMixin
 from skmmg.estimators._state import FittedStateMixin
 from skmmg.graph import MultiModalGraph, NodeView, Schema, split_modalities
+from skmmg.graph._modalities import resolve_columns
 from skmmg.graph._neighbors import NeighborSpec
 from skmmg.models import ModelOutput, ModelSpec, get_model
 from skmmg.nn import Attention, GraphTensors
@@ -134,14 +135,23 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
     def _fit_focus(self, X: Any) -> Focus:
         """Nodes to train on: rows become a graph of neighbours; a view is one already."""
         if isinstance(X, NodeView):
-            for name in ("rows_", "n_features_in_", "feature_names_in_"):
-                self.__dict__.pop(name, None)
+            self._forget_rows()
+            if not len(X):
+                raise ValueError(f"X has to hold at least one {X.node_type} to train on, got none.")
             if self.setting == "inductive":
                 return Focus.induced(X, X.ids, scaling=self.scaling)
             return Focus(X.graph, X.node_type, X.ids, column_statistics(X.graph, self.scaling))
         X = self._check_rows(X, reset=True)
+        names = getattr(self, "feature_names_in_", None)
+        given = self.modalities
+        self._columns = None if given is None else resolve_columns(given, X.shape[1], names)
         self.rows_ = RowGraph.fit(self._split(X), self._graph_spec(), self.scaling)
         return self.rows_.focus()
+
+    def _forget_rows(self) -> None:
+        """Drop what a fit on rows has left."""
+        for name in ("rows_", "n_features_in_", "feature_names_in_", "_columns"):
+            self.__dict__.pop(name, None)
 
     def _new_focus(self, X: Any) -> Focus:
         """Nodes to infer, showing the model the labels that it may see."""
@@ -187,7 +197,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         return X if isinstance(X, np.ndarray) else sp.csr_array(X)
 
     def _split(self, X: Block) -> dict[str, Block]:
-        return split_modalities(X, self.modalities, getattr(self, "feature_names_in_", None))
+        return split_modalities(X, self._columns)
 
     def _graph_spec(self) -> NeighborSpec | None:
         if self.graph == "none":
@@ -240,7 +250,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         if getattr(self, "_skl_callbacks", None):
             tasks = EpochTasks(self, context, *callback_data, fitted_state)
             callbacks.append(("epoch_tasks", tasks))
-        with private_seed(seed, device):
+        with private_seed(seed, device), torch.inference_mode(False):
             module = spec.build(schema, n_outputs, fusion=self.fusion, missing=self.missing)
             if self.warm_start and hasattr(self, "weights_"):
                 self._load_weights(module, schema, n_outputs)
@@ -264,6 +274,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
                 verbose=self.verbose,
                 callbacks=callbacks,
             )
+        _check_finite(module, net)
         for name, value in fitted_state(net).items():
             setattr(self, name, value)
         context.call_on_fit_task_end(
@@ -316,11 +327,12 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
     def _infer_focus(self, focus: Focus, state: FittedState) -> ModelOutput:
         """Output of the module of a fitted state."""
         module = self._inference_module(state)
-        if self.batch_size is not None:
-            return self._infer_in_blocks(module, focus, state, self.batch_size)
-        graph = self._inference_tensors(focus)
-        ids = torch.tensor(focus.ids, device=graph.device)
-        with torch.no_grad():
+        # what a graph keeps has to serve training as well
+        with torch.inference_mode(False), torch.no_grad():
+            if self.batch_size is not None:
+                return self._infer_in_blocks(module, focus, state, self.batch_size)
+            graph = self._inference_tensors(focus)
+            ids = torch.tensor(focus.ids, device=graph.device)
             return compute(getattr(module, "infer", module), graph, ids, self.precision)
 
     def _infer_in_blocks(
@@ -331,7 +343,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         check_samples(spec)
         device = choose_device(self.device)
         store = focus.store(state["missing_"], device, self._inference_dtype())
-        with torch.no_grad(), autocast(self.precision, device):
+        with autocast(self.precision, device):
             return infer_in_blocks(
                 module, store, focus.ids, num_hops=spec.num_hops(), batch_size=batch_size
             )
@@ -355,12 +367,13 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
     def _read_attention(self, X: NodeView) -> list[Attention]:
         """Attention of every layer, edges in the order of the graph's `edge_index`."""
         check_is_fitted(self)
-        graph = self._inference_tensors(self._new_focus(X))
         read = getattr(self._inference_module(self.__dict__), "edge_attention", None)
         if read is None:
             return []
-        edges = graph.edges(self.schema_.edge_types)
-        with torch.no_grad(), autocast(self.precision, choose_device(self.device)):
+        precision = autocast(self.precision, choose_device(self.device))
+        with torch.inference_mode(False), torch.no_grad(), precision:
+            graph = self._inference_tensors(self._new_focus(X))
+            edges = graph.edges(self.schema_.edge_types)
             return [layer.by_relation(edges) for layer in read(graph)]
 
     def _inference_dtype(self) -> torch.dtype:
@@ -385,6 +398,20 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
             self.__dict__.clear()
             self.__dict__.update(before | callback_state)
             raise
+
+
+def _check_finite(module: nn.Module, net: GraphNet) -> None:
+    """Raise where training has led to weights that are no numbers."""
+    if all(bool(value.isfinite().all()) for value in module.state_dict().values()):
+        return
+    losses = [row["train_loss"] for row in net.history]
+    epoch = (
+        int(np.argmin(np.isfinite(losses))) + 1 if not np.isfinite(losses).all() else len(losses)
+    )
+    raise ValueError(
+        f"Training diverged: the weights are not finite after epoch {epoch}. Lower lr, or scale "
+        "features and weights of samples that are huge."
+    )
 
 
 def _warn_about_weights(spec: ModelSpec, focus: Focus) -> None:

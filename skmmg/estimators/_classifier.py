@@ -290,10 +290,16 @@ class MultiModalGraphClassifier(
         self, auto: AutoModel, X: Any, y: Any, sample_weight: Any, validation: tuple[Any, Any]
     ) -> None:
         """Choose a model, fit a clone that has it, and take over what that has learnt."""
+        if self.warm_start:
+            raise ValueError(
+                "warm_start=True goes on with the model of the last fit, and model='auto' chooses "
+                "one. Set warm_start=False, or name a model."
+            )
         search = auto.search(self, X, check_y(y), sample_weight, self._seed())
         winner = clone(self).set_params(**search.params)
         winner.fit(X, y, sample_weight, **search.validation(*validation))
         given = self.get_params(deep=False)
+        self._forget_rows()
         self.__dict__ |= {k: v for k, v in vars(winner).items() if k not in given}
         self.leaderboard_ = search.leaderboard
 

@@ -169,6 +169,7 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Pretrainin
             if self.objective_ == "classification":
                 self._fit_classes(X, y, sample_weight, None, None)
                 return self
+            self.__dict__.pop("classes_", None)
             settings: dict[str, Any] = {"seed": self._seed(), "callback_data": (X, None)}
             focus = self._fit_focus(X)
             if self.objective_ == "infomax":

@@ -61,9 +61,10 @@ class KnownLabels:
 
 
 def _digest(graph: MultiModalGraph) -> bytes:
-    """Digest of the node counts and edges of a graph."""
+    """Digest of the node counts and edges of a graph, in whatever order the edges are."""
     digest = blake2b(repr(sorted(graph.n_nodes.items())).encode(), digest_size=16)
     for edge_type in sorted(graph.edge_index):
         digest.update(repr(edge_type).encode())
-        digest.update(np.ascontiguousarray(graph.edge_index[edge_type]).data)
+        source, target = graph.edge_index[edge_type]
+        digest.update(np.sort(source * graph.n_nodes[edge_type[2]] + target).data)
     return digest.digest()

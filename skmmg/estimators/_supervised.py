@@ -55,7 +55,7 @@ class SupervisedMixin(GraphEstimator):
             raise ValueError(
                 f"y has to hold at least two classes, got one class: {self.classes_.tolist()[0]!r}."
             )
-        weight = weight * self._class_weights(y, codes)
+        weight = weight * self._class_weights(y)[codes]
         if not weight.any():
             raise ValueError(
                 "class_weight has to leave some sample a positive weight, got zeros only. Give "
@@ -77,8 +77,13 @@ class SupervisedMixin(GraphEstimator):
             )
         return y
 
-    def _class_weights(self, y: np.ndarray, codes: np.ndarray) -> np.ndarray:
-        return compute_class_weight(self.class_weight, classes=self.classes_, y=y)[codes]
+    def _class_weights(self, y: np.ndarray) -> np.ndarray:
+        weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        if not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise ValueError(
+                f"class_weight has to hold finite weights of at least 0, got {self.class_weight!r}."
+            )
+        return weights
 
     def _validation(
         self,
@@ -100,7 +105,8 @@ class SupervisedMixin(GraphEstimator):
             if len(unknown):
                 raise ValueError(f"y_val has classes that y does not have: {unknown.tolist()}.")
             watched_codes = np.searchsorted(self.classes_, labels)
-            return (focus, codes, weight), (watched, watched_codes, np.ones(len(labels)))
+            watched_weight = self._class_weights(self.classes_[codes])[watched_codes]
+            return (focus, codes, weight), (watched, watched_codes, watched_weight)
         if not self.early_stopping:
             return (focus, codes, weight), None
         parts = split_off_validation(codes, weight, self.validation_fraction, seed)
@@ -115,6 +121,8 @@ class SupervisedMixin(GraphEstimator):
             )
         if not isinstance(X_val, NodeView):
             return self._new_rows(X_val)
+        if not len(X_val):
+            raise ValueError("X_val has to hold at least one sample to stop on, got none.")
         differences = focus.schema.diff(X_val.schema)
         if differences:
             raise ValueError("\n".join(["Modalities of X and of X_val differ:", *differences]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from threading import RLock
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
     "sgd": torch.optim.SGD,
 }
+
+_generators = RLock()
 
 
 def train(
@@ -99,9 +102,12 @@ def _make_scheduler(name: str, lr: float, max_epochs: int) -> LRScheduler:
 
 @contextmanager
 def private_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch inside, and leave its global generators outside as they were."""
+    """Seed torch inside, and leave its global generators outside as they were.
+
+    They belong to the process: threads that train wait for each other.
+    """
     devices: list[Any] = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with _generators, torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
 

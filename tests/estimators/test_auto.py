@@ -6,8 +6,10 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
@@ -69,7 +71,12 @@ def test_a_fusion_that_is_asked_for_narrows_the_choice() -> None:
 
 def test_with_mini_batches_models_that_need_the_whole_graph_do_not_take_part() -> None:
     names = {
-        size: {entry["model"][0].name for entry in AutoModel()._candidates(None, None, size)}
+        size: {
+            entry["model"][0].name
+            for entry in AutoModel()._candidates(
+                MultiModalGraphClassifier(batch_size=size).get_params()
+            )
+        }
         for size in (None, 8)
     }
 
@@ -137,6 +144,67 @@ def test_a_second_fit_with_a_named_model_has_no_leaderboard() -> None:
     clf.set_params(model="mlp").fit(X, y)
 
     assert not hasattr(clf, "leaderboard_")
+
+
+def test_a_second_fit_on_another_form_of_x_forgets_the_first() -> None:
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(rng.normal(size=(40, 4)), columns=list("abcd"))
+    clf = make(models=["mlp"], min_epochs=20).fit(rows, np.arange(40) % 2)
+
+    assert clf.fit(X, y).predict(X).shape == y.shape
+    assert not hasattr(clf, "feature_names_in_")
+
+
+@pytest.mark.parametrize(
+    ("params", "labels", "message"),
+    [
+        ({"model__scoring": "roc_auc", "model__time_budget": None}, y, "multi_class must be in"),
+        ({"model__scoring": "acuracy"}, y, "acuracy"),
+        ({}, np.zeros(len(y)), "at least two classes"),
+        ({"class_weight": {0: -1.0, 1: 1.0, 2: 1.0}}, y, "class_weight has to hold finite weights"),
+        ({"num_neighbors": 3}, y, "num_neighbors"),
+        ({"warm_start": True}, y, "warm_start=True goes on with the model of the last fit"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_the_input_is_said_before_the_search(
+    params: dict[str, Any], labels: np.ndarray, message: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make().set_params(**params).fit(X, labels)
+
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("routing", [False, True])
+def test_weights_of_samples_are_for_training(
+    routing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights: list[Any] = []
+    fit = MultiModalGraphClassifier._fit_classes
+
+    def watched(self: Any, X: Any, y: Any, sample_weight: Any, *rest: Any) -> None:
+        weights.append(sample_weight)
+        fit(self, X, y, sample_weight, *rest)
+
+    monkeypatch.setattr(MultiModalGraphClassifier, "_fit_classes", watched)
+
+    with config_context(enable_metadata_routing=routing):
+        make(min_epochs=20).fit(X, y, np.ones(len(y)))
+
+    assert len(weights) > 4
+    assert all(weight is not None for weight in weights)
+
+
+def test_a_model_without_labels_takes_part_whatever_the_others_stop_on() -> None:
+    auto = make(models=["shgp", "mlp"], min_epochs=1).set_params(
+        max_epochs=2, early_stopping="accuracy"
+    )
+
+    clf = auto.fit(X[:60], y[:60])
+
+    assert set(clf.leaderboard_["model"]) == {"shgp", "mlp"}
+    assert clf.early_stopping == "accuracy"
 
 
 def test_it_is_refused_where_there_is_no_score_to_choose_by() -> None:

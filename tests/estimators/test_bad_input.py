@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.utils import Bunch
 
 from skmmg import MultiModalGraph, MultiModalGraphClassifier, NodeEmbedder, NodeView
+from skmmg.estimators._split import split_off_validation
 from skmmg.models import HGNNIMA
 from skmmg.training import ClassificationLoss
 
@@ -291,6 +292,36 @@ def test_too_few_nodes_to_watch_any_are_an_error(params: Params) -> None:
 def test_an_empty_view_is_an_error(params: Params) -> None:
     with pytest.raises(ValueError, match=r"0|empty|at least"):
         fit(make_view()[:0], params, LABELS[:0])
+
+    with pytest.raises(ValueError, match="at least one node to train on, got none"):
+        NodeEmbedder("mlp", max_epochs=1).fit(make_view()[:0])
+    with pytest.raises(ValueError, match="X_val has to hold at least one sample"):
+        MultiModalGraphClassifier(**params).fit(
+            make_view(), LABELS, X_val=make_view()[:0], y_val=LABELS[:0]
+        )
+
+
+def test_training_that_diverges_is_an_error(params: Params) -> None:
+    with pytest.raises(ValueError, match=r"Training diverged: .* after epoch \d+\. Lower lr"):
+        fit(make_view(), params, lr=1e30, optimizer="sgd", early_stopping=False, max_epochs=9)
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_weights_of_classes_are_finite_and_not_negative(weight: float, params: Params) -> None:
+    with pytest.raises(ValueError, match="class_weight has to hold finite weights of at least 0"):
+        fit(make_view(), params, class_weight={0: weight})
+
+
+def test_early_stopping_leaves_every_class_a_sample_to_train_on(params: Params) -> None:
+    labels = np.repeat(np.arange(15), 2)
+    for seed in range(20):
+        train, watched = split_off_validation(labels, np.ones(30), 0.1, seed)
+        assert set(labels[train]) == set(range(15))
+        assert sorted([*train, *watched]) == list(range(30))
+        assert len(watched) == 3
+
+    with pytest.raises(ValueError, match="every class has only one"):
+        fit(make_view()[:10], params, np.arange(10))
 
 
 def test_nothing_to_predict_gives_nothing(params: Params) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from joblib import Parallel, delayed
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
@@ -249,7 +250,7 @@ def rebuild(graph: MultiModalGraph, seed: int = 0) -> MultiModalGraph:
 
 
 @pytest.mark.parametrize("missing", ["copy", "zero", "mean_neighbors", "learned"])
-@pytest.mark.parametrize("model", ["hgnn_ima", "hgt", "mlp"])
+@pytest.mark.parametrize("model", ["hgnn_ima", "hgt", "mlp", "sehgnn", "idkg"])
 def test_the_order_of_types_modalities_relations_and_edges_does_not_matter(
     model: str, missing: str, X: NodeView, y: np.ndarray
 ) -> None:
@@ -432,6 +433,57 @@ def test_balanced_class_weights_are_sample_weights(
     by_sample = MultiModalGraphClassifier(**settings).fit(X, y, sample_weight=balanced)
     assert_same_weights(by_class, by_sample)
     assert differ(by_class, MultiModalGraphClassifier(**settings).fit(X, y))
+
+
+def test_class_weights_count_in_given_validation_data_too(
+    X: NodeView, y: np.ndarray, params: Params
+) -> None:
+    clf = MultiModalGraphClassifier(**params | {"lr": 1e-9, "class_weight": {0: 9.0, 1: 0.5}})
+    clf.set_params(model__dropout=0.0)
+
+    history = clf.fit(X, y, X_val=X, y_val=y).history_  # the same nodes, weights that stay
+
+    assert history[0]["valid_loss"] == pytest.approx(history[0]["train_loss"], rel=1e-5)
+
+
+def test_a_fitted_estimator_keeps_its_columns(rows: Bunch, params: Params) -> None:
+    modalities = {"a": slice(0, 3), "b": slice(3, 6)}
+    clf = MultiModalGraphClassifier(modalities=modalities, **params).fit(rows.data, rows.target)
+    before = clf.predict_proba(rows.data)
+
+    modalities["a"], modalities["b"] = modalities["b"], modalities["a"]
+    clf.set_params(modalities=None)
+
+    assert_array_equal(clf.predict_proba(rows.data), before)
+
+
+def test_fits_in_threads_are_the_fits_of_their_seeds(
+    X: NodeView, y: np.ndarray, params: Params
+) -> None:
+    def fit(seed: int) -> np.ndarray:
+        return (
+            MultiModalGraphClassifier(**params | {"random_state": seed}).fit(X, y).predict_proba(X)
+        )
+
+    state = torch.get_rng_state()
+    in_threads = Parallel(n_jobs=4, backend="threading")(delayed(fit)(s) for s in range(4))
+
+    assert_array_equal(in_threads, [fit(seed) for seed in range(4)])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_inference_mode_of_the_caller_does_not_stay_in_the_graph(
+    X: NodeView, y: np.ndarray, params: Params
+) -> None:
+    clf = MultiModalGraphClassifier(**params).fit(X, y)
+    other = X.graph.with_features({"item": dict(X.graph.x["item"])}).nodes("item")
+
+    with torch.inference_mode():
+        inside = clf.predict_proba(other)
+
+    assert_array_equal(clone(clf).fit(other, y).predict_proba(other), inside)
+    with torch.inference_mode():
+        assert_array_equal(clone(clf).fit(X, y).predict_proba(X), inside)
 
 
 def test_class_weights_may_be_given_by_name(X: NodeView, y: np.ndarray, params: Params) -> None:

@@ -155,3 +155,9 @@ def test_weights_of_samples_need_labels(X: NodeView, y: np.ndarray, params: Para
         NodeEmbedder(**params).fit(X, sample_weight=np.ones(60))
     with pytest.raises(ValueError, match="'self_supervised' looks at no labels"):
         NodeEmbedder("shgp").fit(X, y, sample_weight=np.ones(60))
+
+
+def test_a_second_fit_without_labels_forgets_the_classes(X: NodeView, y: np.ndarray) -> None:
+    embedder = NodeEmbedder("mlp", max_epochs=1, random_state=0).fit(X, y)
+
+    assert not hasattr(embedder.fit(X), "classes_")
