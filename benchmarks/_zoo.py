@@ -23,7 +23,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "han": _PATIENT
     | {"lr": 5e-3, "weight_decay": 1e-3, "max_epochs": 200, "n_iter_no_change": 100},
     "sehgnn": _PATIENT | {"lr": 1e-3, "max_epochs": 200, "early_stopping": "loss"},
-    "shgp": _PATIENT | {"lr": 5e-3, "weight_decay": 5e-4, "max_epochs": 100},
+    "shgp": _PATIENT
+    | {"lr": 5e-3, "weight_decay": 5e-4, "max_epochs": 100, "model__scale_scores": False},
     "hero": _PATIENT
     | {"lr": 2.5e-3, "optimizer": "adamw", "max_epochs": 500}
     | {"n_iter_no_change": 30},

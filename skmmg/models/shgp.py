@@ -44,7 +44,11 @@ class SHGP(PretrainedSpec):
     att_dropout : float, default=0.5
         Dropout of the pairs of key and query, in [0, 1).
     input_dropout : float, default=0.0
-        Dropout of the features, in [0, 1).
+        Dropout of the features, in [0, 1). Where the clusters say little, as where no two target
+        nodes are connected, 0.5 keeps the network from learning them by heart.
+    scale_scores : bool, default=True
+        Whether attention scores are divided by the root of their width, see
+        `skmmg.nn.AttHGNNConv`.
     cluster_ratio : float, default=0.05
         Number of labels that propagation starts with, as a share of the number of target nodes, in
         (0, 1]; at least 2.
@@ -63,12 +67,17 @@ class SHGP(PretrainedSpec):
     Fusion modes: "early" (default), which pretrains once on the merged modalities, and "late",
     which pretrains one network per modality and puts their embeddings side by side.
 
-    Changed against the paper: features of any width are first projected by one linear map and
-    tanh; a node without edges keeps its cluster, instead of falling to the first one; propagation
-    also ends when labels swap forever. Where attention leaves a single cluster, propagation starts
-    afresh from random labels, and a round that would leave a single cluster is not taken; the
-    paper says nothing of that case. ``warm_start=True`` goes on from the weights, with clusters
-    drawn anew.
+    Changed against the paper: features of any width are first projected by one linear map and tanh;
+    scores of the attention are scaled, as without that it soon looks at one relation, often not at
+    the one that tells (``scale_scores=False``); propagation ends after 100 rounds, not 1000, and
+    the classifier of clusters starts as torch's layers do; a node without edges keeps its cluster,
+    instead of falling to the first one; propagation also ends when labels swap forever. Where
+    attention leaves a single cluster, propagation starts afresh from random labels, and a round
+    that would leave a single cluster is not taken; the paper says nothing of that case. On dense
+    graphs nearly all nodes may still end in one cluster; then the network learns next to nothing,
+    and its embedding is about that of its first weights. Early stopping compares losses of clusters
+    that change; the paper trains for a fixed number of epochs (``early_stopping=False``).
+    ``warm_start=True`` goes on from the weights, with clusters drawn anew.
 
     References
     ----------
@@ -95,6 +104,7 @@ class SHGP(PretrainedSpec):
         "att_channels": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "att_dropout": [Interval(Real, 0, 1, closed="left")],
+        "scale_scores": ["boolean"],
         "cluster_ratio": [Interval(Real, 0, 1, closed="right")],
         "max_clusters": [Interval(Integral, 2, None, closed="left")],
         "warmup_epochs": [Interval(Integral, 0, None, closed="left")],
@@ -109,6 +119,7 @@ class SHGP(PretrainedSpec):
         dropout: float = 0.5,
         att_dropout: float = 0.5,
         input_dropout: float = 0.0,
+        scale_scores: bool = True,
         cluster_ratio: float = 0.05,
         max_clusters: int = 512,
         warmup_epochs: int = 10,
@@ -121,6 +132,7 @@ class SHGP(PretrainedSpec):
         self.dropout = dropout
         self.att_dropout = att_dropout
         self.input_dropout = input_dropout
+        self.scale_scores = scale_scores
         self.cluster_ratio = cluster_ratio
         self.max_clusters = max_clusters
         self.warmup_epochs = warmup_epochs
@@ -151,6 +163,7 @@ class AttHGNN(nn.Module):
                 schema.edge_types,
                 att_channels=spec.att_channels,
                 att_dropout=spec.att_dropout,
+                scale_scores=spec.scale_scores,
             )
             for _ in range(spec.num_layers)
         )

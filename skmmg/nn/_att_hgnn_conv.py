@@ -26,11 +26,12 @@ class AttHGNNConv(nn.Module):
 
         p_0 &= X_t W_0, \qquad p_r = A_r X_{s(r)} W_r \\
         u &= p_0 W_q, \qquad v_k = p_k W_k, \qquad
-        e_k = \mathrm{ELU}([v_k \,\|\, u]\, a) \\
+        e_k = \mathrm{ELU}\Bigl(\frac{[v_k \,\|\, u]\, a}{\sqrt{2 d_a}}\Bigr) \\
         c &= \mathrm{softmax}_{k = 0 \dots R_t}\, e_k, \qquad
         out = \sum_k c_k \odot p_k + b
 
-    with :math:`A_r` row-normalised. :math:`W_0, W_q, W_k, a, b` are those of the node type.
+    with :math:`A_r` row-normalised and :math:`d_a` the width of queries and keys.
+    :math:`W_0, W_q, W_k, a, b` are those of the node type.
 
     Parameters
     ----------
@@ -44,6 +45,9 @@ class AttHGNNConv(nn.Module):
         Width of queries and keys.
     att_dropout : float, default=0.5
         Dropout of the pairs :math:`[v_k \| u]`, in [0, 1).
+    scale_scores : bool, default=True
+        Whether scores are divided by :math:`\sqrt{2 d_a}`. The paper does not: its softmax soon
+        puts all weight on one part.
 
     References
     ----------
@@ -74,10 +78,12 @@ class AttHGNNConv(nn.Module):
         *,
         att_channels: int = 64,
         att_dropout: float = 0.5,
+        scale_scores: bool = True,
     ) -> None:
         super().__init__()
         self.node_types, self.edge_types = tuple(node_types), tuple(edge_types)
         self.att_dropout = att_dropout
+        self.scale = (2 * att_channels) ** -0.5 if scale_scores else 1.0
         n_types, n_relations = len(self.node_types), len(self.edge_types)
         self.self_weight = _xavier(n_types, in_channels, out_channels)
         self.relation_weight = _xavier(n_relations, in_channels, out_channels)
@@ -107,7 +113,7 @@ class AttHGNNConv(nn.Module):
         query = (p[0] @ self.query_weight[i]).expand(len(p), -1, -1)  # (1 + R_t, n, att)
         pair = torch.cat([p @ self.key_weight[i], query], 2)  # (1 + R_t, n, 2 att)
         pair = dropout(pair, self.att_dropout, self.training)
-        scores = nn.functional.elu(pair @ self.score_weight[i]).squeeze(2)
+        scores = nn.functional.elu(pair @ (self.scale * self.score_weight[i])).squeeze(2)
         return softmax(scores, 0)
 
 
