@@ -21,9 +21,11 @@ class DualMLP(ModelSpec):
     .. math::
 
         h_i^m = \mathrm{ReLU}(x_i^m P_m + b_m), \qquad
-        z_i = \frac{1}{|M_i|} \sum_{m \in M_i} h_i^m W_m + c_m
+        z_i = \frac{1}{|M_i|} \sum_{m \in M_i} h_i^m W_m + c_m, \qquad
+        v_i = z_i W + b
 
-    with :math:`M_i` the modalities that item i has. For `skmmg.CrossModalRetriever`.
+    with :math:`M_i` the modalities that item i has, and :math:`v_i` the vector that is compared.
+    For `skmmg.CrossModalRetriever`.
 
     Parameters
     ----------

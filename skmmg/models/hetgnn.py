@@ -68,10 +68,12 @@ class HetGNN(ModelSpec):
     beside them; modalities that a node lacks are completed as `missing` says. A walk takes a fixed
     number of steps, and the code's caps per node type are left out. Where a node has fewer
     neighbours of a type, they are repeated, and a type without any is left out of the attention.
-    "link" takes one pair of every walk per epoch, on the whole graph, where the paper takes
-    batches of all pairs; the negatives are drawn evenly. The supervised objective is that of
+    "link" takes one pair of every walk per epoch, on the whole graph, where the paper takes batches
+    of all pairs; the negatives are drawn evenly. The supervised objective is that of
     semi-supervised comparisons. Walks follow edges against their direction, as messages come from
-    in-neighbours; the graph of an estimator has every relation in both directions.
+    in-neighbours; the graph of an estimator has every relation in both directions. What a walk
+    draws depends on the numbers of the nodes, so that renumbering them changes the embedding a
+    little, and nodes with the same in-neighbours take the same walks.
 
     References
     ----------

@@ -72,7 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "input_dropout": 0.0,
         "cross_modal": "adaptive",
         "align": True,
-        "align_scale": "sum",
+        "align_scale": "mean",
         "attention_scope": "relation",
         "attention_norm": "outer",
         "combine": "product",
@@ -162,6 +162,7 @@ class HGNNIMA(ModelSpec):
     num_layers            2              3          3
     dropout               0.6            0.6        0.2
     input_dropout         0.5            0          0
+    align_scale           sum            sum        mean
     attention_norm        softmax        softmax    outer
     attention_scope       node           node       relation
     modal_weight          per_modality   shared     per_modality
@@ -173,8 +174,10 @@ class HGNNIMA(ModelSpec):
     unimodal_loss_weight  0.3            1          0
     ====================  =============  =========  ============
 
-    The other parameters are the same in all presets: cross_modal "adaptive", align True,
-    align_scale "sum", combine "product", att_loss_weight 1.
+    The other parameters are the same in all presets: cross_modal "adaptive", align True, combine
+    "product", att_loss_weight 1. The files of the code differ among each other; left out of
+    "released" are a batch normalisation of the features, scores times 100, normally distributed
+    matrices in equation 4, and, with three modalities, the sum in equation 9 (``combine="sum"``).
 
     Departures from the paper, in every preset: the sign of equation 8 and the scale of equations 2
     and 4 (see `skmmg.nn.HGNNIMAConv`); :math:`L_{att}` (7) is a mean, because as printed, a sum

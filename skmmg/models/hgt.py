@@ -55,7 +55,8 @@ class HGT(FusedSpec):
     Notes
     -----
     Fusion modes: "late" (default), "early". Left out: relative temporal encoding, as the
-    networks here carry no times.
+    networks here carry no times. Dropout acts on a layer's states, after the gate; in the paper
+    before it, so that the part of the last states is whole.
 
     References
     ----------

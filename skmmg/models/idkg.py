@@ -92,7 +92,8 @@ class IDKG(ModelSpec):
     triple gets an entity of the right type; one class per node, so a softmax instead of sigmoids;
     features are scaled by the estimator, and the knowledge graph's once by the mean and standard
     deviation over the target nodes that have any links, instead of by batch normalisations; a node
-    without links gets that mean; the dropouts are ours.
+    without links gets that mean; class vectors have length 1 before the projection that they share
+    with nodes; the dropouts are ours.
 
     A class's vector is no linked entity: no node's features hold its own class. The vectors of a
     training node's neighbours are learned with its has-class triple in place, though, so that the

@@ -48,7 +48,7 @@ class XGEA(ModelSpec):
     influence_weight : float, default=0.1
         Weight of what the other modalities say, for ``reflection=True``.
     dropout : float, default=0.3
-        Dropout of the states after each layer, in [0, 1).
+        Dropout of the projected features, and of the states after each layer, in [0, 1).
     input_dropout : float, default=0.0
         Dropout of the features, in [0, 1).
 
