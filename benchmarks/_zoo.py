@@ -14,7 +14,7 @@ from skmmg import MultiModalGraphClassifier
 from skmmg.models import MODELS, get_model
 from skmmg.tuning import suggest
 
-# What sources say; `_report.INTRODUCTION` tells what of it is ours. Parameters of model and training.
+# What sources say of model and training; `_report.INTRODUCTION` tells what of it is ours.
 _PATIENT = {"max_epochs": 300, "n_iter_no_change": 50, "optimizer": "adam", "weight_decay": 0.0}
 _SEED_A = _PATIENT | {"lr": 1e-3, "early_stopping": "loss_and_accuracy", "missing": "copy"}
 PUBLISHED: dict[str, dict[str, Any]] = {
