@@ -41,9 +41,6 @@ class HomogeneousBackbone(nn.Module):
     A subclass says in ``_step`` how a layer of it computes on a graph.
     """
 
-    #: steps away from a node that the edges are which a layer needs for it
-    layer_hops: ClassVar[int] = 1
-
     def __init__(
         self,
         convs: Iterable[nn.Module],
@@ -71,9 +68,7 @@ class HomogeneousBackbone(nn.Module):
         """The layers one by one, for `Layerwise`."""
 
         def layer(conv: nn.Module) -> Layer:
-            return layer_on_graph(
-                lambda h, graph: self._step(graph, h.dtype)(conv, h[0])[None], self.layer_hops
-            )
+            return layer_on_graph(lambda h, graph: self._step(graph, h.dtype)(conv, h[0])[None])
 
         return [layer(conv) for conv in self.convs]
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from skmmg.graph import Schema
 from skmmg.models._homogeneous import HomogeneousBackbone, HomogeneousSpec, Step
+from skmmg.models._layerwise import Layer, layer_on_graph
 from skmmg.nn import GraphTensors
 from skmmg.nn._edges import EdgeType
-from skmmg.nn._homogeneous import normalized_adjacency
+from skmmg.nn._homogeneous import HomogeneousGraph, inverse_root, normalized_adjacency
 
 
 class GCN(HomogeneousSpec):
@@ -111,8 +112,6 @@ class GCN(HomogeneousSpec):
 class GCNBackbone(HomogeneousBackbone):
     """A stack of graph convolutions on one state per node."""
 
-    layer_hops: ClassVar[int] = 2  # an edge's weight depends on the edges into its source
-
     def __init__(
         self,
         channels: int,
@@ -127,6 +126,33 @@ class GCNBackbone(HomogeneousBackbone):
         for conv in convs:
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)
+
+    def stages(self) -> list[Layer]:
+        """The layers one by one, for `Layerwise`.
+
+        An edge's weight depends on the edges into its source: a first layer finds the scale of
+        every node, and the others take it along as a channel.
+        """
+
+        def loops(graph: GraphTensors, dtype: torch.dtype) -> HomogeneousGraph:
+            return self._derived(graph, dtype, "self_loops", HomogeneousGraph.with_self_loops)
+
+        def find_scale(h: Tensor, graph: GraphTensors) -> Tensor:
+            scale = inverse_root(loops(graph, h.dtype).degree())
+            return torch.cat([h, scale[None, :, None]], 2)
+
+        def layer(conv: nn.Linear, is_last: bool) -> Layer:
+            def run(h: Tensor, graph: GraphTensors) -> Tensor:
+                x, scale = h[0, :, :-1], h[0, :, -1:]
+                x = scale * (x @ conv.weight.t())
+                x = (scale * (loops(graph, h.dtype).matrix() @ x) + conv.bias).relu()
+                return (x if is_last else torch.cat([x, scale], 1))[None]
+
+            return layer_on_graph(run)
+
+        last = len(self.convs) - 1
+        layers = [layer(cast("nn.Linear", conv), i == last) for i, conv in enumerate(self.convs)]
+        return [layer_on_graph(find_scale), *layers] if layers else []
 
     def _step(self, graph: GraphTensors, dtype: torch.dtype) -> Step:
         matrix = self._derived(

@@ -193,17 +193,29 @@ class MMGCNModule(nn.Module):
         def complete(h: Tensor, graph: GraphTensors) -> Tensor:
             return self._activate(self.encoder.complete(h, graph))
 
-        def layer(conv: BlockGCNConv) -> Layer:
-            # an edge's weight depends on the edges into its source
-            return layer_on_graph(lambda h, graph: self._convolve(conv, h, graph), num_hops=2)
+        # an edge's weight depends on the edges into its source: its scale is a channel
+        def find_scale(h: Tensor, graph: GraphTensors) -> Tensor:
+            blocks = convs[0].blocks(graph, self.modalities, self.edge_types)
+            return torch.cat([h, convs[0].scale(blocks, self.inter())], 2)
 
-        layers = [layer(conv) for conv in cast("Iterable[BlockGCNConv]", self.convs)]
+        def layer(conv: BlockGCNConv) -> Layer:
+            def run(h: Tensor, graph: GraphTensors) -> Tensor:
+                h, scale = h[..., :-1], h[..., -1:]
+                h = self._convolve(conv, h, graph, scale)
+                return h if conv is convs[-1] else torch.cat([h, scale], 2)
+
+            return layer_on_graph(run)
+
+        convs = list(cast("Iterable[BlockGCNConv]", self.convs))
+        layers = [layer_on_graph(find_scale), *map(layer, convs)] if convs else []
         return Layerwise(self.encoder.project, complete, layers, self._read_out)
 
-    def _convolve(self, conv: BlockGCNConv, h: Tensor, graph: GraphTensors) -> Tensor:
+    def _convolve(
+        self, conv: BlockGCNConv, h: Tensor, graph: GraphTensors, scale: Tensor | None = None
+    ) -> Tensor:
         blocks = conv.blocks(graph, self.modalities, self.edge_types)
         h = dropout(h, self.dropout, self.training)
-        return conv(h, blocks, self.inter()).relu()
+        return conv(h, blocks, self.inter(), scale).relu()
 
     def _read_out(self, h: Tensor) -> ModelOutput:
         """Output from the target nodes' states (M, n, d)."""

@@ -147,14 +147,21 @@ class BlockGCNConv(nn.Module):
         types = tuple(graph.edge_index) if edge_types is None else tuple(edge_types)
         return ModalityBlocks.of(graph, modalities, types, self.linear.weight.dtype)
 
-    def forward(self, h: Tensor, blocks: ModalityBlocks, inter: Tensor) -> Tensor:
+    def scale(self, blocks: ModalityBlocks, inter: Tensor) -> Tensor:
+        r"""Diagonal of :math:`\tilde D^{-1/2}`, (n_modalities, n_nodes, 1)."""
+        degree = self.self_weight + blocks.degree + inter.sum(1, keepdim=True)  # (M, N)
+        return degree.rsqrt().unsqueeze(-1)
+
+    def forward(
+        self, h: Tensor, blocks: ModalityBlocks, inter: Tensor, scale: Tensor | None = None
+    ) -> Tensor:
         """New states (n_modalities, n_nodes, out_channels).
 
         `h` has shape (n_modalities, n_nodes, in_channels); `inter` holds the :math:`a_{mn}`,
-        (n_modalities, n_modalities) with zeros on its diagonal.
+        (n_modalities, n_modalities) with zeros on its diagonal. The scale is that of the blocks,
+        unless it is given because these are a part of a graph, where nodes lack edges.
         """
-        degree = self.self_weight + blocks.degree + inter.sum(1, keepdim=True)  # (M, N)
-        scale = degree.rsqrt().unsqueeze(-1)
+        scale = self.scale(blocks, inter) if scale is None else scale
         x = self.linear(h) * scale  # (M, N, d)
         within = torch.stack([a @ x_m for a, x_m in zip(blocks.adjacency, x, strict=True)])
         between = (inter @ x.flatten(1)).view_as(x)

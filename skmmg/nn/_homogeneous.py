@@ -57,12 +57,15 @@ class HomogeneousGraph:
         nodes = torch.arange(self.num_nodes + 1, device=self.dst.device)
         return torch.searchsorted(self.dst, nodes)
 
+    def degree(self) -> Tensor:
+        """Sums of the weights of the edges into every node, (n_nodes,)."""
+        return torch.segment_reduce(self.weight, "sum", offsets=self.offsets(), unsafe=True)
+
     def matrix(self, *, normalize: bool = False) -> SparseMatrix:
         """The weights (n_nodes, n_nodes) in rows of destinations; rows of sum 1 or of zeros."""
         crow, values = self.offsets(), self.weight
         if normalize:
-            total = torch.segment_reduce(values, "sum", offsets=crow, unsafe=True)
-            values = values / total[self.dst]
+            values = values / self.degree()[self.dst]
         shape = (self.num_nodes, self.num_nodes)
         return SparseMatrix(
             torch.sparse_csr_tensor(crow, self.src, values, shape, check_invariants=False)
@@ -174,8 +177,7 @@ def normalized_adjacency(
         weight = torch.cat([weight, weight.new_full((num_nodes,), self_loop)])
     order = torch.argsort(dst * num_nodes + src, stable=True)
     graph = HomogeneousGraph(dst[order], src[order], weight[order], num_nodes)
-    degree = torch.segment_reduce(graph.weight, "sum", offsets=graph.offsets(), unsafe=True)
-    scale = inverse_root(degree)
+    scale = inverse_root(graph.degree())
     return replace(graph, weight=scale[graph.dst] * graph.weight * scale[graph.src]).matrix()
 
 
