@@ -16,6 +16,7 @@ def recall_at_k(
     y_gallery: ArrayLike | None = None,
     *,
     k: int | None = None,
+    own: ArrayLike | None = None,
     zero_division: float = 0.0,
     average: bool = True,
 ) -> Any:
@@ -43,6 +44,10 @@ def recall_at_k(
         Label of each item of the gallery.
     k : int, default=None
         How many of the neighbours count; None: all that are given.
+    own : array-like of int of shape (n_queries,), default=None
+        Where queries are items of the gallery that were kept from finding themselves, as by
+        ``kneighbors(query=m, gallery=m)``: position in `y_gallery` of each query. It does not count
+        as relevant to itself. ``np.arange(len(y))`` where every item is a query.
     zero_division : {0.0, 1.0, nan}, default=0.0
         Value of a query without any relevant item in the gallery. NaN leaves it out of the mean,
         as in scikit-learn; 0.0 is what trec_eval and torchmetrics do.
@@ -76,8 +81,13 @@ def recall_at_k(
     1.0
     >>> recall_at_k([[0, 2, 1], [2, 1, 0]], [0, 0], k=2)
     0.5
+
+    Items that look for others of their class:
+
+    >>> recall_at_k([[1, 2], [0, 2], [0, 1]], list("aab"), list("aab"), own=[0, 1, 2], k=1)
+    0.666...
     """
-    judged = judge(neighbors, y_query, y_gallery, k)
+    judged = judge(neighbors, y_query, y_gallery, k, own)
     values = judged.hits.sum(axis=1) / np.maximum(judged.n_relevant, 1)
     return judged.average(values, zero_division, average)
 
@@ -88,6 +98,7 @@ def hit_rate_at_k(
     y_gallery: ArrayLike | None = None,
     *,
     k: int | None = None,
+    own: ArrayLike | None = None,
     zero_division: float = 0.0,
     average: bool = True,
 ) -> Any:
@@ -98,7 +109,7 @@ def hit_rate_at_k(
 
     Parameters
     ----------
-    neighbors, y_query, y_gallery, k, zero_division, average
+    neighbors, y_query, y_gallery, k, own, zero_division, average
         As in :func:`recall_at_k`.
 
     Returns
@@ -112,7 +123,7 @@ def hit_rate_at_k(
     >>> hit_rate_at_k([[0, 2, 1], [2, 1, 0]], ["cat", "dog"], ["cat", "dog", "cat"], k=1)
     0.5
     """
-    judged = judge(neighbors, y_query, y_gallery, k)
+    judged = judge(neighbors, y_query, y_gallery, k, own)
     return judged.average(judged.hits.any(axis=1).astype(float), zero_division, average)
 
 
@@ -122,6 +133,7 @@ def precision_at_k(
     y_gallery: ArrayLike | None = None,
     *,
     k: int | None = None,
+    own: ArrayLike | None = None,
     zero_division: float = 0.0,
     average: bool = True,
 ) -> Any:
@@ -132,7 +144,7 @@ def precision_at_k(
 
     Parameters
     ----------
-    neighbors, y_query, y_gallery, k, zero_division, average
+    neighbors, y_query, y_gallery, k, own, zero_division, average
         As in :func:`recall_at_k`.
 
     Returns
@@ -151,7 +163,7 @@ def precision_at_k(
     >>> precision_at_k([[0, 2, 1], [2, 1, 0]], ["cat", "dog"], ["cat", "dog", "cat"], k=2)
     0.75
     """
-    judged = judge(neighbors, y_query, y_gallery, k)
+    judged = judge(neighbors, y_query, y_gallery, k, own)
     return judged.average(judged.hits.mean(axis=1), zero_division, average)
 
 
@@ -161,6 +173,7 @@ def mean_average_precision(
     y_gallery: ArrayLike | None = None,
     *,
     k: int | None = None,
+    own: ArrayLike | None = None,
     zero_division: float = 0.0,
     average: bool = True,
     normalize_by: str = "attainable",
@@ -172,7 +185,7 @@ def mean_average_precision(
 
     Parameters
     ----------
-    neighbors, y_query, y_gallery, k, zero_division, average
+    neighbors, y_query, y_gallery, k, own, zero_division, average
         As in :func:`recall_at_k`.
     normalize_by : {"attainable", "relevant", "retrieved"}, default="attainable"
         What N is; over a whole ranking all three are the same.
@@ -200,7 +213,7 @@ def mean_average_precision(
     >>> mean_average_precision([[0, 1, 2]], ["cat"], ["cat", "dog", "cat"])
     0.833...
     """
-    judged = judge(neighbors, y_query, y_gallery, k)
+    judged = judge(neighbors, y_query, y_gallery, k, own)
     found, n_neighbors = judged.hits.sum(axis=1), judged.hits.shape[1]
     norms = {
         "attainable": np.minimum(judged.n_relevant, n_neighbors),
@@ -221,6 +234,7 @@ def mean_reciprocal_rank(
     y_gallery: ArrayLike | None = None,
     *,
     k: int | None = None,
+    own: ArrayLike | None = None,
     zero_division: float = 0.0,
     average: bool = True,
 ) -> Any:
@@ -230,7 +244,7 @@ def mean_reciprocal_rank(
 
     Parameters
     ----------
-    neighbors, y_query, y_gallery, k, zero_division, average
+    neighbors, y_query, y_gallery, k, own, zero_division, average
         As in :func:`recall_at_k`.
 
     Returns
@@ -248,7 +262,7 @@ def mean_reciprocal_rank(
     >>> mean_reciprocal_rank([[0, 2, 1], [2, 1, 0]], [0, 1])
     0.75
     """
-    judged = judge(neighbors, y_query, y_gallery, k)
+    judged = judge(neighbors, y_query, y_gallery, k, own)
     return judged.average(1.0 / judged.first_ranks(), zero_division, average)
 
 
@@ -258,6 +272,7 @@ def ndcg(
     y_gallery: ArrayLike | None = None,
     *,
     k: int | None = None,
+    own: ArrayLike | None = None,
     zero_division: float = 0.0,
     average: bool = True,
 ) -> Any:
@@ -269,7 +284,7 @@ def ndcg(
 
     Parameters
     ----------
-    neighbors, y_query, y_gallery, k, zero_division, average
+    neighbors, y_query, y_gallery, k, own, zero_division, average
         As in :func:`recall_at_k`.
 
     Returns
@@ -288,7 +303,7 @@ def ndcg(
     >>> ndcg([[0, 1, 2]], ["cat"], ["cat", "dog", "cat"])
     0.919...
     """
-    judged = judge(neighbors, y_query, y_gallery, k)
+    judged = judge(neighbors, y_query, y_gallery, k, own)
     discounts = 1.0 / np.log2(np.arange(judged.hits.shape[1]) + 2)
     best = np.concatenate([[0.0], np.cumsum(discounts)])
     ideal = best[np.minimum(judged.n_relevant, len(discounts))]
@@ -302,6 +317,7 @@ def median_rank(
     y_gallery: ArrayLike | None = None,
     *,
     k: int | None = None,
+    own: ArrayLike | None = None,
 ) -> float:
     """Median over queries of the rank of the first relevant item, from 1 (MedR).
 
@@ -311,7 +327,7 @@ def median_rank(
 
     Parameters
     ----------
-    neighbors, y_query, y_gallery, k
+    neighbors, y_query, y_gallery, k, own
         As in :func:`recall_at_k`.
 
     Returns
@@ -325,7 +341,7 @@ def median_rank(
     >>> median_rank([[0, 1, 2], [2, 1, 0], [2, 0, 1]], [0, 0, 2])
     1.0
     """
-    judged = judge(neighbors, y_query, y_gallery, k)
+    judged = judge(neighbors, y_query, y_gallery, k, own)
     ranks = np.sort(judged.first_ranks()[judged.n_relevant > 0])
     if not len(ranks):
         return float("nan")

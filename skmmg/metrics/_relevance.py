@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 
@@ -18,7 +19,7 @@ class Judged:
     hits : ndarray of bool of shape (n_queries, k)
         Whether the neighbour at this rank is relevant, the nearest first.
     n_relevant : ndarray of int of shape (n_queries,)
-        Relevant items in the whole gallery.
+        Relevant items in the whole gallery, without the query itself.
     """
 
     hits: NDArray[np.bool_]
@@ -41,7 +42,7 @@ class Judged:
         return np.where(self.hits.any(axis=1), self.hits.argmax(axis=1) + 1.0, np.inf)
 
 
-def judge(neighbors: Any, y_query: Any, y_gallery: Any, k: int | None) -> Judged:
+def judge(neighbors: Any, y_query: Any, y_gallery: Any, k: int | None, own: Any = None) -> Judged:
     """Compare the first `k` neighbours with what is relevant; see :func:`recall_at_k`."""
     neighbors = _check_neighbors(neighbors, k)
     wanted = _check_labels(y_query, "y_query")
@@ -56,12 +57,18 @@ def judge(neighbors: Any, y_query: Any, y_gallery: Any, k: int | None) -> Judged
                 f"Without y_gallery, y_query must be integers, the id of the right neighbour of "
                 f"each query, got dtype {wanted.dtype}. For labels, give y_gallery too."
             )
+        if own is not None:
+            raise ValueError("own needs y_gallery: without labels an item has no other answers.")
         hits = (neighbors == wanted[:, None]) & (neighbors >= 0)
         return Judged(hits, (wanted >= 0).astype(np.intp))
-    return _judge_by_label(neighbors, wanted, _check_labels(y_gallery, "y_gallery"))
+    labels = _check_labels(y_gallery, "y_gallery")
+    own = None if own is None else _check_own(own, neighbors, len(labels))
+    return _judge_by_label(neighbors, wanted, labels, own)
 
 
-def _judge_by_label(neighbors: NDArray[Any], wanted: NDArray[Any], labels: NDArray[Any]) -> Judged:
+def _judge_by_label(
+    neighbors: NDArray[Any], wanted: NDArray[Any], labels: NDArray[Any], own: NDArray[Any] | None
+) -> Judged:
     """Call a neighbour relevant that has the label of the query."""
     if neighbors.max() >= len(labels):
         raise ValueError(
@@ -76,7 +83,10 @@ def _judge_by_label(neighbors: NDArray[Any], wanted: NDArray[Any], labels: NDArr
     classes, codes = np.unique(np.concatenate([wanted, labels]), return_inverse=True)
     of_query, of_gallery = codes[: len(wanted)], codes[len(wanted) :]
     hits = (of_gallery[neighbors] == of_query[:, None]) & (neighbors >= 0)
-    return Judged(hits, np.bincount(of_gallery, minlength=len(classes))[of_query])
+    n_relevant = np.bincount(of_gallery, minlength=len(classes))[of_query]
+    if own is not None:
+        n_relevant = n_relevant - (of_gallery[own] == of_query)
+    return Judged(hits, n_relevant)
 
 
 def _check_neighbors(neighbors: Any, k: Any) -> NDArray[Any]:
@@ -107,13 +117,46 @@ def _check_neighbors(neighbors: Any, k: Any) -> NDArray[Any]:
     return ids
 
 
+def _check_own(own: Any, neighbors: NDArray[Any], n_gallery: int) -> NDArray[Any]:
+    """Give the position of each query in the gallery, or raise if a query found itself."""
+    ids = np.asarray(own)
+    n_queries = len(neighbors)
+    if ids.shape != (n_queries,) or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(
+            f"own must be integers of shape ({n_queries},), the position of each query in "
+            f"y_gallery, got shape {ids.shape} and dtype {ids.dtype}."
+        )
+    if ids.min() < 0 or ids.max() >= n_gallery:
+        raise ValueError(
+            f"own must be positions in y_gallery, from 0 to {n_gallery - 1}, got values from "
+            f"{ids.min()} to {ids.max()}."
+        )
+    found = (neighbors == ids[:, None]).any(axis=1)
+    if found.any():
+        raise ValueError(
+            f"With own, no query may be among its neighbours, but query {found.argmax()} is. Leave "
+            f"it out, as kneighbors(query=m, gallery=m) does."
+        )
+    return ids
+
+
 def _check_labels(labels: Any, name: str) -> NDArray[Any]:
-    """Give labels as an array of one dimension without NaN."""
-    values = np.asarray(labels)
+    """Give labels of one kind as an array of one dimension, none of them missing."""
+    # a list is taken as it is: NumPy would make strings of numbers that stand among strings
+    values = np.asarray(labels, dtype=None if hasattr(labels, "dtype") else object)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"{name} must have one dimension and a value, got shape {values.shape}.")
+    missing = pd.isna(values)
+    if missing.any():
+        raise ValueError(
+            f"{name} must be without missing values (None, NaN, NA), got one at position "
+            f"{missing.argmax()}. Leave the unlabelled items out."
+        )
     if values.dtype.kind == "O":
-        values = np.asarray(values.tolist())  # strings of pandas
-    if values.dtype.kind == "f" and np.isnan(values).any():
-        raise ValueError(f"{name} must be without NaN. Leave the unlabelled items out.")
+        if len({isinstance(value, str) for value in values}) > 1:
+            raise ValueError(
+                f"{name} must be labels of one kind, got strings and others. Make all of them "
+                f"strings, or all numbers."
+            )
+        values = np.asarray(values.tolist())
     return values

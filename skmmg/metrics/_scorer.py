@@ -45,13 +45,19 @@ class RetrievalScorer:
 
     def __call__(self, estimator: Any, X: Any, y: Any = None) -> float:
         """Score the rows of X by how well they find each other; higher is better."""
-        if isinstance(estimator, Pipeline):
-            X, estimator = estimator[:-1].transform(X), estimator[-1]
+        X, estimator = _unwrap(X, estimator)
         query = estimator.query_ if self.query is None else self.query
         gallery = estimator.gallery_ if self.gallery is None else self.gallery
+        if query == gallery and y is None:
+            raise ValueError(
+                f"Within one modality, {query!r}, no item has another one as its pair. Pass y, "
+                "whose classes say what is right, or score between two modalities."
+            )
         neighbors = self._rank(estimator, X, query, gallery)
-        relevant = (np.arange(len(neighbors)),) if y is None else (y, y)
-        value = getattr(_ranking, self.metric)(neighbors, *relevant, **self.options)
+        positions = np.arange(len(neighbors))
+        relevant = (positions,) if y is None else (y, y)
+        options = {**self.options, "own": positions} if query == gallery else self.options
+        value = getattr(_ranking, self.metric)(neighbors, *relevant, **options)
         return -float(value) if self.metric in _LOWER_IS_BETTER else float(value)
 
     def _rank(self, estimator: Any, X: Any, query: str, gallery: str) -> NDArray[np.int64]:
@@ -59,18 +65,28 @@ class RetrievalScorer:
         queries = estimator.transform(X, modality=query)
         items = queries if query == gallery else estimator.transform(X, modality=gallery)
         most = len(items) - (query == gallery)
-        if self.k is not None and self.k > most:
+        k = max(1, most) if self.k is None else self.k
+        if k > most:
             raise ValueError(
                 f"k={self.k} neighbours were asked for, but each of the {len(items)} items to be "
                 f"scored has {most} others to find. Give more items (larger folds), or a smaller k."
             )
-        k = most if self.k is None else self.k
         if query != gallery:
             return make_index().fit(items).search(queries, k)[1]
         ids = make_index().fit(items).search(queries, k + 1)[1]
         is_own = ids == np.arange(len(ids))[:, None]
         is_own[~is_own.any(axis=1), -1] = True
         return ids[~is_own].reshape(len(ids), k)
+
+
+def _unwrap(X: Any, estimator: Any) -> tuple[Any, Any]:
+    """The retriever inside of pipelines and searches, and X as it sees it."""
+    if isinstance(estimator, Pipeline):
+        earlier = estimator[:-1]
+        return _unwrap(earlier.transform(X) if len(earlier) else X, estimator[-1])
+    if hasattr(estimator, "best_estimator_"):
+        return _unwrap(X, estimator.best_estimator_)
+    return X, estimator
 
 
 def make_retrieval_scorer(
@@ -88,7 +104,7 @@ def make_retrieval_scorer(
     ``estimator.transform(X, modality=...)``, and searched for exactly. So no item of the training
     part is in the gallery, and folds of one size are comparable. With ``y`` all items of the
     query's class are right, without it the query's own item is. Where both modalities are the same,
-    an item does not find itself.
+    an item neither finds nor answers itself, and y is needed.
 
     Parameters
     ----------
@@ -99,7 +115,7 @@ def make_retrieval_scorer(
     query, gallery : str, default=None
         Modalities; None: those that the fitted estimator has chosen.
     **options
-        Other parameters of the metric, as ``zero_division``.
+        Other parameters of the metric, as ``zero_division``; not ``own``, which the scorer knows.
 
     Returns
     -------
@@ -109,7 +125,8 @@ def make_retrieval_scorer(
     Raises
     ------
     ValueError
-        If there is no such metric, or, when it scores, k is more than there is to find.
+        If there is no such metric, or, when it scores, k is more than there is to find, or y is
+        missing within one modality.
 
     Examples
     --------

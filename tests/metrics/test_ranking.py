@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -196,10 +197,38 @@ def test_the_median_of_an_even_number_of_ranks_is_their_middle() -> None:
     assert median_rank([[0, 1], [0, 1]], [0, 1]) == 1.5
 
 
-def test_labels_may_be_strings_of_pandas() -> None:
-    pandas = pytest.importorskip("pandas")
+@pytest.mark.parametrize("metric", [*EVERY, median_rank])
+def test_a_query_of_the_gallery_is_no_answer_to_itself(metric: Metric) -> None:
+    neighbors, y = [[1, 2], [0, 2], [0, 1]], ["a", "a", "b"]
+    options = {} if metric is median_rank else {"zero_division": np.nan}
 
-    assert recall_at_k([[0]], pandas.Series(["a"]), pandas.Series(["a"], dtype=object)) == 1.0
+    value = metric(neighbors, y, y, own=np.arange(3), k=1, **options)
+
+    assert value == 1.0  # the only "b" has no answer
+
+
+def test_labels_may_be_strings_of_pandas() -> None:
+    assert recall_at_k([[0]], pd.Series(["a"]), pd.Series(["a"], dtype=object)) == 1.0
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["a", None, None],
+        [1.0, np.nan, np.nan],
+        pd.Series(["a", np.nan, np.nan], dtype=object),
+        pd.Series(["a", None, None], dtype="str"),
+        pd.Series(["a", None, None], dtype="string"),
+        pd.Series([1, None, None], dtype="Int64"),
+        pd.Categorical(["a", None, None]),
+    ],
+    ids=lambda labels: str(getattr(labels, "dtype", labels)),
+)
+def test_missing_labels_are_an_error(labels: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"without missing values .* got one at position 1\. Leave"
+    ):
+        recall_at_k([[1, 2], [0, 2], [0, 1]], labels, labels, k=2)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +245,13 @@ def test_labels_may_be_strings_of_pandas() -> None:
         (([[0, 1]], ["cat"]), {}, "For labels, give y_gallery"),
         (([[0, 1]], ["cat"], ["cat"]), {}, "from 0 to 0"),
         (([[0, 1]], ["1"], [1, 2]), {}, "labels of one kind"),
-        (([[0, 1]], [np.nan], [1.0, 2.0]), {}, "without NaN"),
+        (([[0, 1]], [1], ["1", 1]), {}, "labels of one kind, got strings and others"),
+        (([[0, 1]], [1, 2], [1, 2]), {"own": [0]}, "one value per row"),
+        (([[1]], [1], [1, 2]), {"own": [0, 1]}, r"own must be integers of shape \(1,\)"),
+        (([[1]], [1], [1, 2]), {"own": [0.0]}, "own must be integers"),
+        (([[1]], [1], [1, 2]), {"own": [2]}, "own must be positions in y_gallery, from 0 to 1"),
+        (([[1, 0]], [1], [1, 2]), {"own": [0]}, "no query may be among its neighbours, but que"),
+        (([[1]], [1]), {"own": [0]}, "own needs y_gallery"),
         (([[0, 1]], [[0]]), {}, "one dimension"),
         (([[0, 1]], [0]), {"zero_division": 0.5}, "0.0, 1.0 or nan"),
     ],

@@ -10,7 +10,7 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.cross_decomposition import CCA
 from sklearn.metrics.pairwise import cosine_distances
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -67,13 +67,46 @@ def test_labels_are_scored_with_y_in_any_direction(X: Any) -> None:
     assert scorer(model, X[80:], y) == mean_average_precision(ranking, y, y)
 
 
-def test_within_a_modality_an_item_does_not_find_itself(X: Any) -> None:
+def test_within_a_modality_an_item_neither_finds_nor_answers_itself(X: Any) -> None:
     model, y = TwoViews().fit(X), X[:, 0] > 0
     scorer = make_retrieval_scorer(k=5, query="left", gallery="left")
 
-    ranking = neighbors_of(model, X, "left", "left")
-    assert scorer(model, X, y) == recall_at_k(ranking, y, y, k=5)
-    assert scorer(model, X) == 0
+    value = scorer(model, X, y)
+
+    others = neighbors_of(model, X, "left", "left")[:, :-1]  # the last one is the item itself
+    found = (y[others] == y[:, None])[:, :5].sum(axis=1)
+    assert value == pytest.approx(np.mean(found / (np.bincount(y)[y.astype(int)] - 1)))
+
+
+class Given(BaseEstimator):
+    """Vectors are what is given."""
+
+    query_ = gallery_ = "all"
+
+    def transform(self, X: Any, modality: str | None = None) -> Any:
+        return X
+
+
+@pytest.mark.parametrize("metric", ["recall_at_k", "mean_average_precision", "ndcg"])
+def test_a_perfect_ranking_within_a_modality_scores_one(metric: str) -> None:
+    X, y = np.repeat(np.eye(3), 4, axis=0), np.repeat([0, 1, 2], 4)
+
+    assert make_retrieval_scorer(metric, k=None)(Given(), X, y) == pytest.approx(1.0)
+
+
+def test_a_class_of_one_item_has_nothing_to_find_within_a_modality() -> None:
+    X, y = np.eye(4), np.array([0, 0, 0, 1])
+
+    values = [
+        make_retrieval_scorer(k=None, zero_division=zero)(Given(), X, y) for zero in (0.0, np.nan)
+    ]
+
+    assert values == [0.75, 1.0]
+
+
+def test_within_a_modality_classes_are_needed(X: Any) -> None:
+    with pytest.raises(ValueError, match=r"Within one modality, 'all', no item .* Pass y"):
+        make_retrieval_scorer(k=5)(Given(), X)
 
 
 def test_the_median_rank_is_negated(X: Any) -> None:
@@ -110,6 +143,27 @@ def test_several_scorers_and_a_pipeline_work(X: Any) -> None:
     assert (scores["test_m"] <= 1).all()
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        make_pipeline,
+        lambda m: make_pipeline(StandardScaler(), make_pipeline(m)),
+        lambda m: GridSearchCV(m, {"n_components": [2]}, scoring=make_retrieval_scorer(k=5)),
+        lambda m: GridSearchCV(
+            make_pipeline(m),
+            {"twoviews__n_components": [2]},
+            scoring=make_retrieval_scorer(k=5),
+        ),
+    ],
+    ids=["one step", "nested", "search", "search of a pipeline"],
+)
+def test_a_retriever_is_scored_inside_of_pipelines_and_searches(X: Any, wrap: Any) -> None:
+    scores = cross_val_score(wrap(TwoViews()), X, scoring=make_retrieval_scorer(k=5), cv=3)
+
+    alone = cross_val_score(TwoViews(), X, scoring=make_retrieval_scorer(k=5), cv=3)
+    np.testing.assert_allclose(scores, alone)
+
+
 def test_a_scorer_survives_pickling(X: Any) -> None:
     scorer = make_retrieval_scorer("mean_reciprocal_rank", k=5)
     model = TwoViews().fit(X)
@@ -125,4 +179,8 @@ def test_an_unknown_metric_is_told(metric: Any) -> None:
 
 def test_more_neighbours_than_items_are_told(X: Any) -> None:
     with pytest.raises(ValueError, match="each of the 120 items to be scored has 119 others"):
-        make_retrieval_scorer(k=120, query="left", gallery="left")(TwoViews().fit(X), X)
+        make_retrieval_scorer(k=120, query="left", gallery="left")(
+            TwoViews().fit(X), X, X[:, 0] > 0
+        )
+    with pytest.raises(ValueError, match="each of the 1 items to be scored has 0 others"):
+        make_retrieval_scorer(k=None)(Given(), X[:1], [0])
