@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -37,7 +39,13 @@ def check_sample_weight(sample_weight: Any, X: Any) -> Any:
 
 
 def check_y(y: Any) -> Any:
-    """Labels as a 1-D array without NaN."""
+    """Labels as a 1-D array, none of them missing."""
+    missing = np.ravel(pd.isna(y))
+    if missing.any():
+        raise ValueError(
+            "Input y contains NaN, None or NA: it has to hold a label per sample, but sample "
+            f"{missing.argmax()} has none. Leave the unlabelled samples out."
+        )
     return _check_y(y, multi_output=False, y_numeric=False)
 
 

@@ -54,16 +54,27 @@ class Gallery:
         return self._indexes[modality]
 
     def search(
-        self, queries: np.ndarray, modality: str, asked_by: str, n_neighbors: int
+        self,
+        queries: np.ndarray,
+        modality: str,
+        asked_by: str,
+        n_neighbors: int,
+        own: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Cosine distances and ids of the nearest items that have a modality."""
+        """Cosine distances and ids of the nearest items that have a modality.
+
+        Queries with ids of their `own` are items of the gallery, and do not find themselves.
+        """
         index = self.index(modality, asked_by)
-        if n_neighbors > len(index):
+        others, most = ("items", len(index)) if own is None else ("other items", len(index) - 1)
+        if n_neighbors > most:
             raise ValueError(
-                f"n_neighbors has to be at most the number of items with modality {modality!r} in "
-                f"the gallery, {len(index)}, got {n_neighbors}. Ask for fewer."
+                f"n_neighbors has to be at most the number of {others} with modality {modality!r} "
+                f"in the gallery, {most}, got {n_neighbors}. Ask for fewer."
             )
-        return index.search(queries, n_neighbors)
+        if own is None:
+            return index.search(queries, n_neighbors)
+        return without_itself(*index.search(queries, n_neighbors + 1), own)
 
     def _options_for(self, modality: str) -> dict[str, Any]:
         """The options; in a database every modality has a collection of its own."""
@@ -86,3 +97,13 @@ class Gallery:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_indexes": {}}
+
+
+def without_itself(
+    distances: np.ndarray, ids: np.ndarray, own: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Drop each query from its neighbours, or the last neighbour where it is not among them."""
+    dropped = ids == own[:, None]
+    dropped[~dropped.any(1), -1] = True
+    shape = (len(ids), ids.shape[1] - 1)
+    return distances[~dropped].reshape(shape), ids[~dropped].reshape(shape)

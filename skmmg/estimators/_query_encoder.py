@@ -70,13 +70,8 @@ class QueryEncoder(GraphEstimator):
                     f"{wants[0]} requires y to be passed, but the target y is None. Pass it."
                 )
             return None
-        y = check_y(y)
+        y = check_one_class_each(y, len(focus.ids))
         check_classification_targets(y)
-        if len(y) != len(focus.ids):
-            raise ValueError(
-                f"y has to hold one class per item of X, got {len(y)} classes for "
-                f"{len(focus.ids)} items. Slice both alike: fit(X[train], y[train])."
-            )
         self.classes_, codes = np.unique(y, return_inverse=True)
         return codes
 
@@ -309,12 +304,23 @@ class QueryEncoder(GraphEstimator):
         return self._encode(focus, modality)
 
     def _vectors_of_some(self, X: Any, modality: str) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors of those items of X that have a modality, and their positions."""
+        """Vectors of those items of X that have a modality, and which these are."""
         focus = self._focus_on(X, modality)
-        places = np.flatnonzero(self._has(focus, modality))
-        if not len(places):
+        has = self._has(focus, modality)
+        if not has.any():
             raise ValueError(f"No item of X has modality {modality!r}, so there is no score.")
-        return self._encode(focus.at(focus.ids[places]), modality), places
+        return self._encode(focus.at(focus.ids[has]), modality), has
+
+
+def check_one_class_each(y: Any, n_items: int) -> np.ndarray:
+    """Classes of items as an array of one dimension."""
+    y = check_y(y)
+    if len(y) != n_items:
+        raise ValueError(
+            f"y has to hold one class per item of X, got {len(y)} classes for {n_items} items. "
+            "Slice both alike: X[part], y[part]."
+        )
+    return y
 
 
 def _unfit(spec: ModelSpec) -> str:

@@ -12,16 +12,18 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from skmmg._sklearn import Interval, StrOptions, check_y, fit_context
+from skmmg._sklearn import Interval, StrOptions, fit_context
 from skmmg.estimators._base import GraphEstimator
 from skmmg.estimators._classic import ClassicSpec
 from skmmg.estimators._folds import ATTACH
+from skmmg.estimators._gallery import without_itself
 from skmmg.estimators._labels import KnownLabels
 from skmmg.estimators._params import GRAPHS
-from skmmg.estimators._query_encoder import RETRIEVAL_MODELS, QueryEncoder
+from skmmg.estimators._query_encoder import RETRIEVAL_MODELS, QueryEncoder, check_one_class_each
 from skmmg.metrics import mean_average_precision, recall_at_k
 from skmmg.models import ModelSpec
 from skmmg.retrieval import VectorIndex, make_index
+from skmmg.retrieval._vectors import check_count
 
 # queries whose whole rankings are held at a time: 64 MiB
 _RANKED = 1 << 23
@@ -325,28 +327,25 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         distances : ndarray of float32 of shape (n_queries, n_neighbors)
             Cosine distances, one minus the cosine, ascending; only if `return_distance`.
         ids : ndarray of int64 of shape (n_queries, n_neighbors)
-            Positions of items in the X of `fit`, followed by those of each `add`.
+            Positions of items in the X of `fit`, followed by those of each `add`. Where an
+            approximate index found fewer, the id is -1 and the distance infinite.
 
         Raises
         ------
         ValueError
-            If a modality was not fitted, a query lacks its modality, or the gallery has fewer
-            items with the modality than neighbours are asked for.
+            If a modality was not fitted, a query lacks its modality, `n_neighbors` is no integer
+            of at least 1, or the gallery has fewer items with the modality.
         """
         check_is_fitted(self)
         query = self._chosen("query", query, self.query_)
         gallery = self._chosen("gallery", gallery, self.gallery_)
-        k = self.n_neighbors if n_neighbors is None else int(n_neighbors)
+        k = check_count(self.n_neighbors if n_neighbors is None else n_neighbors, "n_neighbors")
         if X is not None:
             found = self._items.search(self._vectors(X, query), gallery, query, k)
         else:
             vectors, has = self._items.encoded[query]
-            if query == gallery:
-                found = _without_itself(
-                    *self._items.search(vectors[has], gallery, query, k + 1), np.flatnonzero(has)
-                )
-            else:
-                found = self._items.search(vectors[has], gallery, query, k)
+            own = np.flatnonzero(has) if query == gallery else None
+            found = self._items.search(vectors[has], gallery, query, k, own)
         return found if return_distance else found[1]
 
     def kneighbors_graph(
@@ -370,15 +369,16 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         Returns
         -------
         csr_array of shape (n_queries, n_items)
-            `n_neighbors` stored values in each row.
+            `n_neighbors` stored values in each row; fewer where an approximate index found fewer.
         """
         if mode not in ("connectivity", "distance"):
             raise ValueError(f'mode has to be "connectivity" or "distance", got {mode!r}.')
         distances, ids = self.kneighbors(X, n_neighbors, query=query, gallery=gallery)
         values = distances if mode == "distance" else np.ones_like(distances)
-        indptr = np.arange(0, ids.size + 1, ids.shape[1])
+        found = ids >= 0
+        indptr = np.concatenate([[0], np.cumsum(found.sum(axis=1))])
         shape = (len(ids), self.n_items_)
-        return sp.csr_array((values.ravel(), ids.ravel(), indptr), shape=shape)
+        return sp.csr_array((values[found], ids[found], indptr), shape=shape)
 
     def add(self, X: Any) -> Self:
         """Extend the gallery by items, without a new fit.
@@ -411,7 +411,7 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
             Items. Those that lack the gallery's modality are queries without an answer of their
             own, those that lack the query's are in the gallery only.
         y : array-like of shape (n_samples,) or None, default=None
-            Their classes.
+            Their classes; needed where both modalities are the same.
         query, gallery : str or None, default=None
             Modalities, as in `kneighbors`.
 
@@ -420,31 +420,36 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         float
             Without y, recall@k: the share of queries that find their own item among the first
             `n_neighbors`. With y, mean average precision of the whole ranking, where all items of
-            a query's class are right. `skmmg.metrics` has others.
+            a query's class are right, but the query itself within one modality, and queries without
+            a right item are left out. `skmmg.metrics` has others.
+
+        Raises
+        ------
+        ValueError
+            If no item has a modality, y has another length than X, or there is no y within one
+            modality.
         """
         check_is_fitted(self)
         query = self._chosen("query", query, self.query_)
         gallery = self._chosen("gallery", gallery, self.gallery_)
-        queries, asking = self._vectors_of_some(X, query)
-        items, answering = self._vectors_of_some(X, gallery)
-        index = make_index().fit(items)
-        if y is None:
-            found = index.search(queries, min(self.n_neighbors, len(items)))[1]
-            places = np.full(max(asking.max(), answering.max()) + 1, -1)
-            places[answering] = np.arange(len(answering))
-            return recall_at_k(found, places[asking], zero_division=np.nan)
-        y, values = check_y(y), []
-        step = max(1, _RANKED // len(items))
-        for start in range(0, len(queries), step):
-            part = np.arange(start, min(start + step, len(queries)))
-            neighbors = index.search(queries[part], len(items))
-            if query == gallery:
-                neighbors = _without_itself(*neighbors, part)
-            precision = mean_average_precision(
-                neighbors[1], y[asking[part]], y[answering], zero_division=np.nan, average=False
+        if y is None and query == gallery:
+            raise ValueError(
+                f"Within one modality, {query!r}, no item has another one as its pair. Pass y, "
+                "whose classes say what is right, or score between two modalities."
             )
-            values.append(precision)
-        return float(np.nanmean(np.concatenate(values)))
+        queries, asks = self._vectors_of_some(X, query)
+        items, answers = self._vectors_of_some(X, gallery)
+        if y is None:
+            found = make_index().fit(items).search(queries, min(self.n_neighbors, len(items)))[1]
+            places = np.where(answers, np.cumsum(answers) - 1, -1)
+            return recall_at_k(found, places[asks], zero_division=np.nan)
+        y = check_one_class_each(y, len(asks))
+        if query == gallery and len(items) < 2:
+            raise ValueError(
+                f"Within one modality, {query!r}, items are scored by the others that they find, "
+                "but one item alone has it. Give more items."
+            )
+        return _mean_precision(queries, items, y[asks], y[answers], query == gallery)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -457,11 +462,23 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         return hasattr(self, "_items")
 
 
-def _without_itself(
-    distances: np.ndarray, ids: np.ndarray, own: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Drop each query from its neighbours, or the last neighbour where it is not among them."""
-    dropped = ids == own[:, None]
-    dropped[~dropped.any(1), -1] = True
-    shape = (len(ids), ids.shape[1] - 1)
-    return distances[~dropped].reshape(shape), ids[~dropped].reshape(shape)
+def _mean_precision(
+    queries: np.ndarray, items: np.ndarray, y_query: np.ndarray, y_items: np.ndarray, within: bool
+) -> float:
+    """Mean average precision of whole rankings, a part of the queries at a time.
+
+    Within one modality queries are the items, which neither find nor answer themselves.
+    """
+    index, values = make_index().fit(items), []
+    step = max(1, _RANKED // len(items))
+    for start in range(0, len(queries), step):
+        part = np.arange(start, min(start + step, len(queries)))
+        distances, ids = index.search(queries[part], len(items))
+        if within:
+            distances, ids = without_itself(distances, ids, part)
+        own = part if within else None
+        precision = mean_average_precision(
+            ids, y_query[part], y_items, own=own, zero_division=np.nan, average=False
+        )
+        values.append(precision)
+    return float(np.nanmean(np.concatenate(values)))

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils import Bunch
 
@@ -323,6 +325,24 @@ def test_the_graph_of_neighbours_is_sparse(pairs: Bunch) -> None:
     assert_allclose(distances[0, found[1][0]].toarray().ravel(), found[0][0])
 
 
+def test_the_graph_of_neighbours_leaves_out_what_was_not_found() -> None:
+    pytest.importorskip("faiss")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 12))
+    options = {"index": "faiss_ivf", "index_params": {"n_probe": 1, "n_lists": 15}}
+    modalities = {"text": slice(0, 7), "image": slice(7, 12)}
+    fitted = make(None, "cca", modalities=modalities, **options).fit(X)
+
+    graph = fitted.kneighbors_graph(X[:5], 500, mode="distance")
+
+    distances, ids = fitted.kneighbors(X[:5], 500)
+    assert (ids < 0).any()
+    for row, (values, found) in enumerate(zip(distances, ids, strict=True)):
+        assert_array_equal(graph[[row]].indices, found[found >= 0])
+        assert_array_equal(graph[[row]].data, values[found >= 0])
+    graph.check_format()
+
+
 def test_the_index_measures_with_queries_of_the_other_modality(pairs: Bunch) -> None:
     pytest.importorskip("faiss")
     options = {"threshold": 10, "n_sample": 20, "k": 3}
@@ -441,6 +461,23 @@ def test_output_has_names(pairs: Bunch) -> None:
     assert fitted.set_output(transform="pandas").transform(pairs.data).shape == (N, 3)
 
 
+def test_within_a_modality_classes_of_others_are_scored(pairs: Bunch) -> None:
+    fitted = make(pairs).fit(pairs.data[:40])
+    X, y = pairs.data[40:], pairs.target[40:]
+
+    value = fitted.score(X, y, query="text", gallery="text")
+
+    vectors = fitted.transform(X, "text")
+    cosines = vectors @ vectors.T
+    precision = [
+        average_precision_score(np.delete(y, i) == y[i], np.delete(cosines[i], i))
+        for i in range(20)
+    ]
+    assert value == pytest.approx(np.mean(precision), abs=1e-4)
+    scorer = make_retrieval_scorer("mean_average_precision", k=None, query="text", gallery="text")
+    assert value == pytest.approx(scorer(fitted, X, y))
+
+
 # ------------------------------------------------------------------------------ bad input
 
 
@@ -508,6 +545,49 @@ def test_more_neighbours_than_items_are_an_error(pairs: Bunch) -> None:
 
     with pytest.raises(ValueError, match="with modality 'image' in the gallery, 30, got 31"):
         fitted.kneighbors(pairs.data[40:], 31)
+
+    fitted.kneighbors(n_neighbors=29, query="image", gallery="image")
+    with pytest.raises(ValueError, match=r"other items with modality 'image' .*, 29, got 30"):
+        fitted.kneighbors(n_neighbors=30, query="image", gallery="image")
+
+
+@pytest.mark.parametrize("n_neighbors", [0, 2.7, "5", True])
+@pytest.mark.parametrize("method", ["kneighbors", "kneighbors_graph"])
+def test_neighbours_are_counted_by_a_positive_integer(
+    n_neighbors: Any, method: str, pairs: Bunch
+) -> None:
+    fitted = make(pairs, "cca").fit(pairs.data)
+
+    for X, gallery in ((pairs.data, "image"), (None, "text")):
+        with pytest.raises(ValueError, match="n_neighbors must be an integer of at least 1, got"):
+            getattr(fitted, method)(X, n_neighbors, query="text", gallery=gallery)
+
+
+@pytest.mark.parametrize(
+    ("n_items", "y", "message"),
+    [
+        (20, None, r"Within one modality, 'text', no item .* Pass y"),
+        (20, np.arange(60) % 3, "one class per item of X, got 60 classes for 20 items. Slice both"),
+        (20, np.arange(19) % 3, "one class per item of X, got 19 classes for 20 items"),
+        (20, ["a", None] * 10, "y contains NaN, None or NA: .* sample 1 has none"),
+        (1, [0], "one item alone has it. Give more items"),
+    ],
+    ids=str,
+)
+def test_a_score_that_cannot_be_told_is_an_error(
+    n_items: int, y: Any, message: str, pairs: Bunch
+) -> None:
+    fitted = make(pairs, "cca").fit(pairs.data[:40])
+
+    with pytest.raises(ValueError, match=message):
+        fitted.score(pairs.data[40 : 40 + n_items], y, query="text", gallery="text")
+
+
+def test_missing_classes_are_an_error(pairs: Bunch) -> None:
+    for missing in (None, np.nan, pd.NA):
+        y = np.array(["a", "b", missing] * 20, dtype=object)
+        with pytest.raises(ValueError, match=r"y contains NaN, None or NA: .* sample 2 has none"):
+            make(pairs).fit(pairs.data, y)
 
 
 def test_an_empty_gallery_is_an_error(pairs: Bunch) -> None:
