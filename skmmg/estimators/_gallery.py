@@ -84,19 +84,27 @@ class Gallery:
         return self.options | {"collection": f"{name}_{'fused' if modality == '*' else modality}"}
 
     def extended(self, new: Encoded) -> Self:
-        """A gallery with more items at its end; indexes that are built take them in."""
+        """A gallery with more items at its end; indexes that are built take them in.
+
+        An index grows in place, so from here on it is not this gallery's: a copy of the estimator
+        that keeps this gallery, or an index that fails, must not see half of it. What is missing
+        is built when it is asked for.
+        """
         encoded = {
             modality: tuple(np.concatenate(pair) for pair in zip(old, new[modality], strict=True))
             for modality, old in self.encoded.items()
         }
         out = type(self)(encoded, self.index_name, self.options)  # type: ignore[arg-type]
-        for modality, index in self._indexes.items():
+        indexes, self._indexes = self._indexes, {}
+        for modality, index in indexes.items():
             vectors, has = new[modality]
             out._indexes[modality] = index.add(vectors[has], len(self) + np.flatnonzero(has))
         return out
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_indexes": {}}
+        # to build an index in a store again would replace the gallery that others search
+        stored = {m: index for m, index in self._indexes.items() if index.is_stored}
+        return {**self.__dict__, "_indexes": stored}
 
 
 def without_itself(

@@ -69,7 +69,8 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         Number of neighbours, where `kneighbors` is not told, and the k of `score`.
     index : str, default="exact"
         How vectors are searched, see `skmmg.retrieval.make_index`. "auto" measures what it misses
-        with queries in the modality `query`. "qdrant" has a collection for each modality.
+        with queries in the modality `query`. "qdrant" has a collection for each modality, written
+        when it is first searched; a pickle searches those that were written before.
     index_params : dict or None, default=None
         Options of the index.
     modalities, graph, fusion, setting, missing, scaling : see `MultiModalGraphClassifier`
@@ -392,7 +393,7 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         Returns
         -------
         self : CrossModalRetriever
-            The estimator.
+            The estimator. If `add` fails, it has the items that it had.
         """
         check_is_fitted(self)
         self._items = self._items.extended(self._encode_all(None, X))

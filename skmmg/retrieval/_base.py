@@ -36,6 +36,8 @@ class VectorIndex(ABC):
     """
 
     name: ClassVar[str]
+    #: whether the vectors are in a store outside of this process, where others may search them
+    is_stored: ClassVar[bool] = False
 
     @abstractmethod
     def fit(self, vectors: Any, ids: Any = None, queries: Any = None) -> Self:

@@ -58,6 +58,7 @@ class QdrantIndex(VectorIndex):
     """
 
     name = "qdrant"
+    is_stored = True
 
     def __init__(
         self,

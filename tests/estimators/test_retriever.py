@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +305,41 @@ def test_the_gallery_grows_without_a_new_fit(model: Any, pairs: Bunch) -> None:
     assert 45 not in fitted.kneighbors(X[40:], 59, gallery="image", return_distance=False)
 
 
+def test_an_add_that_fails_leaves_the_items_that_were_there(
+    pairs: Bunch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = make(pairs).fit(pairs.data[:40])
+    expected = make(pairs).fit(pairs.data[:40]).add(pairs.data[40:])
+    fitted.kneighbors(pairs.data, gallery="text")
+    add, calls = type(fitted.index_).add, iter([True])
+
+    def fail_the_second_time(self: Any, *args: Any) -> Any:
+        if next(calls, None):
+            return add(self, *args)
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(fitted.index_), "add", fail_the_second_time)
+        with pytest.raises(ConnectionError, match="gone"):
+            fitted.add(pairs.data[40:])
+
+    assert fitted.n_items_ == len(fitted.index_) == 40
+    fitted.add(pairs.data[40:])
+    for gallery in ("image", "text"):
+        found, wanted = (r.kneighbors(pairs.data, gallery=gallery)[1] for r in (fitted, expected))
+        assert_array_equal(found, wanted)
+
+
+def test_adding_to_a_copy_leaves_the_original(pairs: Bunch) -> None:
+    fitted = make(pairs).fit(pairs.data[:40])
+
+    copied = copy.copy(fitted).add(pairs.data[40:])
+
+    assert copied.n_items_ == len(copied.index_) == 60
+    assert fitted.n_items_ == len(fitted.index_) == 40
+    assert fitted.kneighbors(pairs.data, return_distance=False).max() < 40
+
+
 def test_items_of_the_gallery_can_be_the_queries(pairs: Bunch) -> None:
     fitted = make(pairs).fit(pairs.data)
 
@@ -380,6 +417,21 @@ def test_in_a_database_every_modality_has_a_collection(pairs: Bunch, tmp_path: P
     assert_array_equal(
         back, exact.kneighbors(pairs.data[:3], 2, False, query="image", gallery="text")
     )
+
+
+@pytest.mark.usefixtures("local_qdrant")
+@pytest.mark.filterwarnings("ignore:unclosed database in <sqlite3:ResourceWarning")
+def test_a_pickle_searches_the_collections_that_are_there(pairs: Bunch, tmp_path: Path) -> None:
+    pytest.importorskip("qdrant_client")
+    options = {"index": "qdrant", "index_params": {"path": str(tmp_path)}}
+    fitted = make(pairs, "cca", **options).fit(pairs.data[:40])
+    expected = fitted.kneighbors(pairs.data)
+
+    loaded = pickle.loads(pickle.dumps(fitted))
+
+    for retriever in (loaded, fitted, loaded):
+        for found, wanted in zip(retriever.kneighbors(pairs.data), expected, strict=True):
+            assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_more_than_two_modalities_are_in_one_space() -> None:
