@@ -73,11 +73,17 @@ class CanonicalCorrelation(ClassicSpec):
             raise ValueError(
                 f"model='cca' needs two samples with both of {list(blocks)}, got {both.sum()}."
             )
+        for modality, (x, _) in blocks.items():
+            rows = x[both]
+            if not abs(rows.max(axis=0) - rows.min(axis=0)).max():
+                raise ValueError(
+                    f"model='cca' correlates modalities that vary, but {modality!r} is constant "
+                    f"in the {both.sum()} samples that have both. Name another one as query or "
+                    "gallery."
+                )
         reducers = {m: _reducer(x[both], self.max_features) for m, (x, _) in blocks.items()}
         parts = [reducers[m].fit_transform(x[both]) for m, (x, _) in blocks.items()]
         rank = min(np.linalg.matrix_rank(part) for part in parts)
-        if not rank:
-            return {m: reducers[m] for m in blocks}
         cca = CCA(n_components=min(self.n_components, rank), max_iter=2000).fit(*parts)
         rotations = cca.x_rotations_, cca.y_rotations_
         scales = cca._x_std, cca._y_std

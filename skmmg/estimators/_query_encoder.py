@@ -82,6 +82,11 @@ class QueryEncoder(GraphEstimator):
                 "Items have to have a modality to be searched by, but nodes of type "
                 f"{self.schema_.target!r} have none. Take a view of nodes with features."
             )
+        if FUSED in known:
+            raise ValueError(
+                f"A modality cannot be named {FUSED!r}, which stands for all that an item has. "
+                "Rename it."
+            )
         query = known[0] if self.query is None else self.query
         gallery = known[-1] if self.gallery is None else self.gallery
         for name, modality in (("query", query), ("gallery", gallery)):

@@ -242,8 +242,13 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         ------
         ValueError
             If a parameter is out of range, a modality is not there, or y is needed and not given.
+        TypeError
+            If the index has no such option.
+        ImportError
+            If the index needs an engine that is not installed.
         """
         with self._all_or_nothing():
+            make_index(self.index, **self.index_params or {})  # or say now that it cannot be made
             seed, focus = self._seed(), self._fit_focus(X)
             codes = self._check_classes(y, focus)
             self.schema_, self.statistics_ = focus.schema, focus.statistics

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import csr_array
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils import Bunch
@@ -24,6 +25,7 @@ from skmmg import (
     stack_graphs,
     stack_modalities,
 )
+from skmmg.estimators._base import GraphEstimator
 from skmmg.graph import KNNGraph
 from skmmg.metrics import make_retrieval_scorer
 from skmmg.models import HERO, HGNNIMA, HGT, MLP, MMGCN, MODELS, HetGNN
@@ -565,6 +567,45 @@ def test_samples_that_are_graphs_are_an_error(network: MultiModalGraph) -> None:
 def test_one_modality_is_not_enough_for_cca(pairs: Bunch) -> None:
     with pytest.raises(ValueError, match=r"correlates two modalities, got \['text'\]"):
         make(None, "cca", modalities={"text": slice(0, 7)}).fit(pairs.data)
+
+
+@pytest.mark.parametrize("form", [np.asarray, csr_array])
+def test_cca_needs_modalities_that_vary(form: Any, pairs: Bunch) -> None:
+    X = pairs.data.copy()
+    X[:, pairs.columns["image"]] = 1.0
+
+    with pytest.raises(ValueError, match="vary, but 'image' is constant in the 60 samples"):
+        make(pairs, "cca").fit(form(X))
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "message"),
+    [
+        ({"index": "nope"}, ValueError, "index must be one of"),
+        ({"index_params": {"m": 3}}, TypeError, r"Options of index 'exact' are \[\], got 'm'"),
+        ({"index": "qdrant"}, ImportError, r'pip install "skmmg\[qdrant\]"'),
+    ],
+    ids=str,
+)
+def test_an_index_that_cannot_be_made_is_told_before_training(
+    params: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    pairs: Bunch,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "qdrant_client", None)
+    monkeypatch.delattr(GraphEstimator, "_fit_module")
+
+    with pytest.raises(error, match=message):
+        make(pairs, **params).fit(pairs.data)
+
+
+def test_no_modality_can_have_the_name_of_all_that_an_item_has(pairs: Bunch) -> None:
+    columns = {"*": pairs.columns["text"], "image": pairs.columns["image"]}
+
+    with pytest.raises(ValueError, match=r"A modality cannot be named '\*'.* Rename it"):
+        make(None, "cca", modalities=columns).fit(pairs.data)
 
 
 def test_a_query_without_its_modality_is_an_error(pairs: Bunch) -> None:
