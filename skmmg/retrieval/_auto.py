@@ -8,12 +8,10 @@ from importlib.util import find_spec
 from time import perf_counter
 from typing import Any, Self
 
-import numpy as np
-
 from skmmg.retrieval._base import LocalIndex, Neighbors, VectorIndex
 from skmmg.retrieval._exact import ExactIndex
 from skmmg.retrieval._recall import index_recall
-from skmmg.retrieval._vectors import check_count
+from skmmg.retrieval._vectors import check_count, check_rows
 
 _EF_SEARCH = (64, 128, 256, 512)
 
@@ -36,7 +34,7 @@ class AutoIndex(VectorIndex):
         self.measured_: dict[str, Any] = {}
 
     def fit(self, vectors: Any, ids: Any = None, queries: Any = None) -> Self:
-        vectors = np.asarray(vectors)
+        vectors = check_rows(vectors, "vectors")
         reason = ""
         if len(vectors) <= self.threshold:
             reason = f"at most {self.threshold} vectors"

@@ -45,7 +45,7 @@ def read_manifest(folder: Path, verify: bool) -> tuple[dict[str, Any], dict[str,
         raise FileNotFoundError(f"{folder} must hold a saved index, but it has no {MANIFEST}.")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        version, files = manifest["format"], manifest["files"]
+        version, files, _, _ = (manifest[key] for key in ("format", "files", "index", "options"))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged. Save the index again.") from error
     if version != _FORMAT:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from skmmg.retrieval._base import VectorIndex
+from skmmg.retrieval._vectors import check_rows
 
 
 def index_recall(
@@ -54,7 +55,7 @@ def index_recall(
     >>> index_recall(make_index("exact").fit(rows[:50]), rows[50:], k=5)
     1.0
     """
-    queries = np.asarray(queries)
+    queries = check_rows(queries, "queries")
     if not len(queries):
         raise ValueError("index_recall needs at least one query, got none.")
     if n_sample is not None and n_sample < len(queries):

@@ -18,12 +18,7 @@ _TINY, _HUGE = 1e-20, 1e20  # of squares: in between no precision is lost
 
 def check_unit(vectors: Any, name: str, width: int | None = None) -> Vectors:
     """Give a new array of the rows, scaled to length one; rows of zeros stay zeros."""
-    rows = vectors if isinstance(vectors, np.ndarray) else _as_array(vectors, name)
-    if rows.ndim != 2 or rows.shape[1] == 0 or rows.dtype.kind not in "fiu":
-        raise ValueError(
-            f"{name} must be numbers of shape (n, d), got shape {rows.shape} and dtype "
-            f"{rows.dtype}. One vector v is v[None, :]."
-        )
+    rows = check_rows(vectors, name)
     if width is not None and rows.shape[1] != width:
         raise ValueError(
             f"{name} must have the width of the fitted vectors, {width}, got {rows.shape[1]}."
@@ -45,10 +40,17 @@ def check_unit(vectors: Any, name: str, width: int | None = None) -> Vectors:
     return unit
 
 
-def _as_array(vectors: Any, name: str) -> NDArray[Any]:
-    if sparse.issparse(vectors):
+def check_rows(vectors: Any, name: str) -> NDArray[Any]:
+    """Give the rows as they are, or raise if these are no numbers in a dense matrix."""
+    if not isinstance(vectors, np.ndarray) and sparse.issparse(vectors):
         raise TypeError(f"{name} must be a dense array, got a sparse matrix. Call toarray() first.")
-    return np.asarray(vectors)
+    rows = np.asarray(vectors)
+    if rows.ndim != 2 or rows.shape[1] == 0 or rows.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{name} must be numbers of shape (n, d), got shape {rows.shape} and dtype "
+            f"{rows.dtype}. One vector v is v[None, :]."
+        )
+    return rows
 
 
 def _squares(rows: NDArray[Any]) -> NDArray[Any]:

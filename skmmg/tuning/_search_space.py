@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scipy import stats
 
-from skmmg.models import ModelSpec, get_model
+from skmmg.models import DualMLP, ModelSpec, get_model
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -90,11 +90,18 @@ _TRAINING: dict[str, _Range] = {
 }
 _GRAPH: dict[str, _Range] = {"n_neighbors": _Integers(3, 30)}
 
+# Models without a space, and why.
+_WITHOUT = {
+    "auto": "searches by itself, see skmmg.AutoModel",
+    "cca": "has model__n_components and model__max_features alone, for a grid of your own",
+    "semantic": "has model__C alone, for a grid of your own",
+}
+
 
 def search_space(
     model: str | ModelSpec, *, kind: str = "optuna", prefix: str = "", neighbors: bool = False
 ) -> dict[str, Any]:
-    """Distributions of the parameters of a classifier or embedder that are worth a search.
+    """Distributions of the parameters of an estimator that are worth a search.
 
     They are the learning rate, the weight decay, and those of width, depth, heads and dropout that
     the model has: the same ranges for every model, so that a comparison gives each the same
@@ -103,7 +110,8 @@ def search_space(
     Parameters
     ----------
     model : str or ModelSpec
-        Name of a model, see `skmmg.list_models`, or a spec.
+        Name of a model, see `skmmg.list_models`, "dual_mlp", or a spec. "auto", "cca" and
+        "semantic" have no space.
     kind : {"optuna", "sklearn"}, default="optuna"
         Distributions for `optuna_integration.OptunaSearchCV`, or lists and `scipy.stats`
         distributions for `sklearn.model_selection.RandomizedSearchCV` and
@@ -122,7 +130,7 @@ def search_space(
     Raises
     ------
     ValueError
-        If the model or the kind is not known.
+        If the model or the kind is not known, or the model has no space.
 
     See Also
     --------
@@ -145,7 +153,7 @@ def search_space(
 def suggest(
     trial: Trial, model: str | ModelSpec, *, prefix: str = "", neighbors: bool = False
 ) -> dict[str, Any]:
-    """Parameters of a classifier or embedder that a trial of Optuna suggests.
+    """Parameters of an estimator that a trial of Optuna suggests.
 
     Parameters
     ----------
@@ -173,8 +181,15 @@ def suggest(
     return {name: values.suggest(trial, name) for name, values in ranges.items()}
 
 
+def _spec(model: str | ModelSpec) -> ModelSpec:
+    name = getattr(model, "name", model)
+    if name in _WITHOUT:
+        raise ValueError(f"model={name!r} has no search space: it {_WITHOUT[name]}.")
+    return DualMLP() if model == DualMLP.name else get_model(model)
+
+
 def _ranges(model: str | ModelSpec, prefix: str, neighbors: bool) -> dict[str, _Range]:
-    known = get_model(model).get_params(deep=False)
+    known = _spec(model).get_params(deep=False)
     out = {f"model__{name}": values for name, values in _MODEL.items() if name in known}
     out |= _TRAINING
     if neighbors:

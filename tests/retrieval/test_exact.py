@@ -220,6 +220,7 @@ NAN = np.array([[1.0, 2.0], [np.nan, 1.0]])
         (lambda i: make_index("exat"), ValueError, "must be one of"),
         (lambda i: make_index(metric="l2"), ValueError, "'cosine'"),
         (lambda i: make_index(ef=3), TypeError, "got 'ef'"),
+        (lambda i: make_index("auto").fit(1.0), ValueError, "must be numbers of shape"),
         (lambda i: index_recall(i, np.empty((0, 2))), ValueError, "at least one query"),
     ],
 )
@@ -244,5 +245,12 @@ def test_a_failed_call_leaves_the_index_as_it_was() -> None:
 def test_sparse_vectors_are_told_to_be_dense() -> None:
     from scipy.sparse import eye_array
 
-    with pytest.raises(TypeError, match="toarray"):
-        make_index().fit(eye_array(3).tocsr())
+    rows = eye_array(3).tocsr()
+
+    for call in (
+        lambda: make_index().fit(rows),
+        lambda: make_index("auto").fit(rows),
+        lambda: index_recall(make_index().fit(np.eye(3)), rows),
+    ):
+        with pytest.raises(TypeError, match="toarray"):
+            call()

@@ -88,6 +88,17 @@ def test_a_damaged_manifest_is_told(folder: Path, content: str) -> None:
         load_index(folder)
 
 
+@pytest.mark.parametrize("key", ["files", "index", "options"])
+def test_a_manifest_that_lacks_a_part_is_told(folder: Path, key: str) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest[key]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+
+    with pytest.raises(ValueError, match="is damaged"):
+        load_index(folder)
+
+
 def test_another_format_is_told(folder: Path) -> None:
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}), encoding="utf-8")

@@ -10,9 +10,9 @@ import pytest
 from optuna.distributions import BaseDistribution, FloatDistribution
 from sklearn.model_selection import ParameterSampler, RandomizedSearchCV
 
-from skmmg import MultiModalGraphClassifier, stack_graphs
+from skmmg import CrossModalRetriever, MultiModalGraphClassifier, stack_graphs
 from skmmg.datasets import make_multimodal_graph
-from skmmg.models import HGT, MODELS
+from skmmg.models import HGT, MODELS, DualMLP
 from skmmg.tuning import search_space, suggest
 
 
@@ -36,6 +36,23 @@ def test_every_draw_is_a_setting_that_the_model_accepts(model: str) -> None:
 
     for params in ParameterSampler(search_space(model, kind="sklearn"), 5, random_state=0):
         clf.set_params(**params).model.build(schema, 2)
+
+
+def test_the_retriever_has_a_space_for_its_model_without_a_graph() -> None:
+    space = search_space("dual_mlp")
+
+    assert space == search_space(DualMLP())
+    assert (
+        {"model__hidden_channels", "lr"}
+        <= set(space)
+        <= set(CrossModalRetriever(model="dual_mlp").get_params())
+    )
+
+
+@pytest.mark.parametrize("model", ["auto", "cca", "semantic"])
+def test_a_model_without_a_space_says_why(model: Any) -> None:
+    with pytest.raises(ValueError, match=r"has no search space: it (searches|has model__)"):
+        search_space(model)
 
 
 def test_both_kinds_have_the_same_bounds() -> None:
