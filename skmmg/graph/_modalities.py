@@ -60,7 +60,7 @@ def stack_modalities(blocks: Mapping[str, Any]) -> tuple[Matrix, dict[str, slice
     }
     if not any(sparse.issparse(matrix) for matrix in matrices.values()):
         return np.concatenate(list(matrices.values()), axis=1), modalities
-    parts = [_to_csr(matrix) for matrix in matrices.values()]
+    parts = [to_csr(matrix) for matrix in matrices.values()]
     return sparse.csr_array(sparse.hstack(parts, format="csr")), modalities
 
 
@@ -182,7 +182,7 @@ def take_columns(frame: Any, columns: slice | NDArray[np.intp]) -> Any:
     return frame[:, columns if isinstance(columns, slice) else columns.tolist()]
 
 
-def _to_csr(part: Matrix) -> sparse.csr_array[Any, Any]:
+def to_csr(part: Matrix) -> sparse.csr_array[Any, Any]:
     """Return the part as csr_array; scipy has no sparse float16."""
     if part.dtype == np.float16:
         part = part.astype(np.float32)

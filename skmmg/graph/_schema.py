@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -135,6 +135,29 @@ class Schema:
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle plain dictionaries, because read-only mappings cannot be pickled."""
         return Schema.from_dict, (self.to_dict(),)
+
+
+def diff_names(
+    ours: Mapping[str, Mapping[str, Sequence[str]]],
+    theirs: Mapping[str, Mapping[str, Sequence[str]]],
+) -> list[str]:
+    """Tell where columns have other names or another order, one line per modality.
+
+    Only modalities are compared that have column names on both sides; other widths are differences
+    of schemas.
+    """
+    lines = []
+    for node_type, named in ours.items():
+        for modality, names in named.items():
+            others = theirs.get(node_type, {}).get(modality, names)
+            if len(others) != len(names) or tuple(others) == tuple(names):
+                continue
+            i = next(i for i, name in enumerate(names) if name != others[i])
+            how = "the order of columns" if sorted(names) == sorted(others) else "column names"
+            lines.append(
+                f"~ {node_type} / {modality}: {how}, {names[i]!r} -> {others[i]!r} as column {i}"
+            )
+    return lines
 
 
 def _diff_target(ours: Schema, theirs: Schema) -> Iterator[str]:

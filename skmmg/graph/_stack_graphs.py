@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
 from skmmg.graph._graph import MultiModalGraph
+from skmmg.graph._modalities import to_csr
 from skmmg.graph._neighbors import KNNGraph, RadiusGraph
-from skmmg.graph._payload import Matrix, Pairs, Payload, freeze, lock
-from skmmg.graph._schema import EdgeType
+from skmmg.graph._payload import Matrix, Names, Pairs, Payload, freeze, lock
+from skmmg.graph._schema import EdgeType, diff_names
 from skmmg.graph._view import NodeView
 
 Neighbors = KNNGraph | RadiusGraph
@@ -34,13 +35,13 @@ def stack_graphs(
     Parameters
     ----------
     graphs : sequence of MultiModalGraph
-        At least one, all with the same node types, modalities and relations. A graph may have no
-        nodes of a type, or lack a modality.
+        At least one, all with the same node types, modalities and relations, and the columns of
+        each modality in one order. A graph may have no nodes of a type, or lack a modality.
     name : str, default="graph"
         What the node type of the samples is called. The relations to it are called "in".
     neighbors : KNNGraph, RadiusGraph or None, default=None
         How nodes of one type of one graph are linked where they look alike, in addition to the
-        edges that the graph has; None: not at all.
+        edges that the graph has, under relations of their own; None: not at all.
 
     Returns
     -------
@@ -50,7 +51,8 @@ def stack_graphs(
     Raises
     ------
     TypeError, ValueError
-        If there is no graph, one is no `MultiModalGraph`, schemas differ, or the name is taken.
+        If there is no graph, one is no `MultiModalGraph`, schemas or column names differ, or a name
+        is taken.
 
     Notes
     -----
@@ -79,14 +81,16 @@ def stack_graphs(
     starts = {t: np.cumsum(n) - n for t, n in counts.items()}
     index, weight = _stack_edges(graphs, starts)
     if neighbors is not None:
-        index |= _link(graphs, neighbors, starts)
+        linked = _link(graphs, neighbors, starts)
+        _check_new_relations(linked, index)
+        index |= linked
     for node_type, n in counts.items():
         members = np.repeat(np.arange(len(graphs)), n)
         index[node_type, "in", name] = lock(np.stack([np.arange(len(members)), members]))
     payload = Payload(
         x={t: _stack_matrices(graphs, t) for t in counts} | {name: {}},
         n_nodes={t: int(n.sum()) for t, n in counts.items()} | {name: len(graphs)},
-        feature_names={**first.feature_names, name: {}},
+        feature_names=_stack_names(graphs) | {name: {}},
         masks={t: _stack_masks(graphs, t) for t in counts} | {name: {}},
         edge_index=index,
         edge_weight=weight,
@@ -112,6 +116,20 @@ def _check_graphs(graphs: Sequence[MultiModalGraph], name: str) -> list[MultiMod
     return graphs
 
 
+def _stack_names(graphs: Sequence[MultiModalGraph]) -> Names:
+    """Column names, on which the graphs that have any must agree."""
+    names: Names = {node_type: {} for node_type in graphs[0].node_types}
+    for i, graph in enumerate(graphs):
+        differences = diff_names(names, graph.feature_names)
+        if differences:
+            raise ValueError(
+                "\n".join([f"Graph {i} has other columns than those before it:", *differences])
+            )
+        for node_type, found in graph.feature_names.items():
+            names[node_type] |= found
+    return names
+
+
 def _stack_matrices(graphs: Sequence[MultiModalGraph], node_type: str) -> dict[str, Matrix]:
     """Matrices of a node type, graph below graph."""
     return {
@@ -122,7 +140,7 @@ def _stack_matrices(graphs: Sequence[MultiModalGraph], node_type: str) -> dict[s
 
 def _stack_rows(parts: list[Matrix]) -> Matrix:
     if any(sp.issparse(part) for part in parts):
-        return freeze(sp.vstack([sp.csr_array(part) for part in parts], format="csr"))
+        return freeze(sp.vstack([to_csr(part) for part in parts], format="csr"))
     return lock(np.concatenate([np.asarray(part) for part in parts]))
 
 
@@ -158,6 +176,16 @@ def _stack_edges(
     return index, weight
 
 
+def _check_new_relations(linked: Iterable[EdgeType], known: Iterable[EdgeType]) -> None:
+    """Let relations of neighbours pass that the graphs do not have."""
+    taken = set(known).intersection(linked)
+    if taken:
+        raise ValueError(
+            f"neighbors must make new relations, but the graphs have {min(taken)} already. Give "
+            "that relation another name, or leave neighbors out."
+        )
+
+
 def _link(
     graphs: Sequence[MultiModalGraph],
     neighbors: Neighbors,
@@ -167,7 +195,7 @@ def _link(
     parts: dict[EdgeType, list[Pairs]] = {}
     for i, graph in enumerate(graphs):
         for node_type, x in graph.x.items():
-            if not x or not graph.n_nodes[node_type]:
+            if not x:
                 continue
             present = dict(graph.masks.get(node_type, {})) or None
             fitted = neighbors.fit(dict(x), present)

@@ -20,6 +20,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.utils import get_tags
 
 from skmmg.graph import MultiModalGraph, NodeView
+from skmmg.graph._modalities import to_csr
 from skmmg.graph._payload import Matrix
 from skmmg.graph._validation import describe_modality
 from skmmg.preprocessing._keys import Pair, list_pairs
@@ -241,7 +242,7 @@ def _stack(blocks: Sequence[Matrix]) -> Matrix:
     if len(blocks) == 1:
         return blocks[0]
     if any(isinstance(block, sparse.csr_array) for block in blocks):
-        return sparse.csr_array(sparse.vstack([sparse.csr_array(block) for block in blocks]))
+        return sparse.csr_array(sparse.vstack([to_csr(block) for block in blocks]))
     return np.vstack([np.asarray(block) for block in blocks])
 
 

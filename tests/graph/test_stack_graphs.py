@@ -6,6 +6,7 @@ import pickle
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_array_equal
@@ -96,13 +97,76 @@ def test_nodes_that_look_alike_are_linked_within_their_graph_only() -> None:
     assert_array_equal(src >= 4, dst >= 4)
 
 
-def test_a_graph_may_have_no_nodes_of_a_type() -> None:
-    empty = {"channel": {"eeg": np.ones((2, 5))}, "segment": {"audio": np.zeros((0, 7))}}
+def test_neighbors_do_not_replace_a_relation_of_the_graphs() -> None:
+    graph = MultiModalGraph({"word": {"x": np.eye(5)}}, {"knn_x": [[0], [4]]})
+
+    with pytest.raises(ValueError, match=r"the graphs have \('word', 'knn_x', 'word'\) already"):
+        stack_graphs([graph], neighbors=KNNGraph(2))
+
+
+def draw_silent(seed: int) -> MultiModalGraph:
+    """A recording without segments."""
     edges = {NEAR: np.array([[0], [1]]), HEARD: np.zeros((2, 0), dtype=int)}
+    rows = np.random.default_rng(seed).normal(size=(2, 5))
+    return draw(
+        seed, nodes={"channel": {"eeg": rows}, "segment": {"audio": np.zeros((0, 7))}}, edges=edges
+    )
 
-    graph = stack_graphs([draw(0), draw(1, nodes=empty, edges=edges)])
 
-    assert graph.graph.n_nodes["segment"] == 3
+def test_a_graph_may_have_no_nodes_of_a_type() -> None:
+    assert stack_graphs([draw(0), draw_silent(1)]).graph.n_nodes["segment"] == 3
+
+
+@pytest.mark.parametrize("combine", ["separate", "union", "concat"])
+def test_graphs_without_nodes_of_a_type_have_the_relations_of_neighbors(combine: str) -> None:
+    neighbors = KNNGraph(2, combine=combine)
+
+    X, alone = (
+        stack_graphs(graphs, neighbors=neighbors)
+        for graphs in ([draw(0), draw_silent(1)], [draw_silent(1)])
+    )
+
+    assert X.schema.diff(alone.schema) == []
+    (relation,) = {e for e in alone.schema.edge_types if e[0] == e[2] == "segment"}
+    assert alone.graph.edge_index[relation].shape == (2, 0)
+
+
+def test_half_precision_stacks_with_sparse_matrices() -> None:
+    rows = np.ones((2, 3), dtype=np.float16)
+
+    graph = stack_graphs([MultiModalGraph({"x": x}) for x in (rows, sp.csr_array(np.ones((2, 3))))])
+
+    assert_array_equal(_dense(graph.graph.x["node"]["x"]), np.ones((4, 3)))
+
+
+def name_columns(*names: str) -> MultiModalGraph:
+    return MultiModalGraph({"word": {"x": pd.DataFrame(np.ones((2, 2)), columns=names or None)}})
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (name_columns("b", "a"), "x: the order of columns, 'a' -> 'b' as column 0"),
+        (name_columns("a", "c"), "x: column names, 'b' -> 'c' as column 1"),
+    ],
+)
+def test_graphs_whose_columns_differ_are_not_stacked(other: MultiModalGraph, message: str) -> None:
+    for graphs in (
+        [name_columns("a", "b"), other],
+        [name_columns(), name_columns("a", "b"), other],
+    ):
+        with pytest.raises(
+            ValueError, match=rf"Graph {len(graphs) - 1} has other col.*\n.*{message}"
+        ):
+            stack_graphs(graphs)
+
+
+def test_columns_have_the_names_that_any_graph_gives_them() -> None:
+    for graphs in (
+        [name_columns("a", "b"), name_columns()],
+        [name_columns(), name_columns("a", "b")],
+    ):
+        assert stack_graphs(graphs).graph.feature_names["word"] == {"x": ("a", "b")}
 
 
 @pytest.mark.parametrize(

@@ -477,6 +477,17 @@ def test_fit_on_says_what_a_shared_modality_is_fitted_on(graph: MultiModalGraph)
     assert joint.transformers_["movie", "text"] is joint.transformers_["director", "text"]
 
 
+def test_half_precision_and_sparse_rows_are_fitted_together() -> None:
+    rows = np.arange(6, dtype=np.float16).reshape(3, 2)
+    graph = MultiModalGraph(
+        {"movie": {"text": rows}, "director": {"text": sparse.csr_array(rows.astype(float))}}
+    )
+
+    fitted = ModalityTransformer(MaxAbsScaler(), fit_on="all").fit(graph.nodes("movie"))
+
+    assert_array_equal(fitted.transformers_["movie", "text"].max_abs_, [4, 5])
+
+
 def test_types_that_share_what_the_target_lacks_are_fitted_together(
     graph: MultiModalGraph,
 ) -> None:
