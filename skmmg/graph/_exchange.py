@@ -107,14 +107,15 @@ class Exchange:
         edges : mapping of (str, str, str) to DataFrame, default=None
             For each relation ``(source type, relation, destination type)`` a table with a column
             of source ids and one of destination ids: the columns named like the two node types, or
-            else the first two.
+            else the first two other than `weight_column`.
         id_column : str or mapping of str to str, default="id"
             The column, or named index, with the ids (strings, numbers, ...), for all node types or
             for each.
         modalities : mapping of str to mapping of str to columns, default=None
-            For each node type the columns of its modalities, as in :func:`split_modalities`. In a
-            type that is not named here all numeric columns other than the id are one modality
-            ``"x"``; without numeric columns it has no features.
+            For each node type the columns of its modalities, as in :func:`split_modalities`:
+            positions and masks count the id column, a prefix leaves it out. In a type that is not
+            named here all numeric columns other than the id are one modality ``"x"``; without
+            numeric columns it has no features.
         weight_column : str, default=None
             A column of the edge tables with edge weights; an edge of weight 0 is no edge.
         add_reverse : bool, default=True
@@ -159,7 +160,7 @@ class Exchange:
         g: nx.Graph,
         node_type: str | None = "type",
         edge_type: str | None = "type",
-        features: Mapping[str, str] | Sequence[str] | None = None,
+        features: Mapping[str, str] | Sequence[str] | str | None = None,
         *,
         weight: str | None = "weight",
         add_reverse: bool = True,
@@ -175,7 +176,7 @@ class Exchange:
             The node attribute with the node type. With None all nodes are of the type ``"node"``.
         edge_type : str or None, default="type"
             The edge attribute with the relation. With None all relations are called ``"to"``.
-        features : mapping of str to str, or sequence of str, default=None
+        features : mapping of str to str, sequence of str, or str, default=None
             For each modality the node attribute with the row: a number, a vector, or a sparse
             matrix with one row. A sequence names attributes and modalities at once. A node without
             the attribute lacks the modality; with None no features are read.
@@ -192,7 +193,8 @@ class Exchange:
         Raises
         ------
         ValueError
-            If a node or an edge has no type, or the rows of a modality differ in length.
+            If a node or an edge has no type, no node has an attribute of `features`, the rows of a
+            modality differ in length, or a weight is no number.
 
         Examples
         --------
@@ -220,7 +222,7 @@ class Exchange:
             per modality that they have: a vector, or a csr_array with one row. Edges, the reverse
             ones included, have the attributes ``type`` (the relation) and, in relations with
             weights, ``weight``. ``from_networkx(g, features=[...])`` reads all of it, but for node
-            types without nodes and relations without edges.
+            types without nodes, modalities that no node has and relations without edges.
 
         Raises
         ------

@@ -21,13 +21,13 @@ def from_networkx(
     g: nx.Graph,
     node_type: str | None = "type",
     edge_type: str | None = "type",
-    features: Mapping[str, str] | Sequence[str] | None = None,
+    features: Mapping[str, str] | Sequence[str] | str | None = None,
     *,
     weight: str | None = "weight",
     add_reverse: bool = True,
 ) -> MultiModalGraph:
     """Read a networkx graph, see `MultiModalGraph.from_networkx`."""
-    names = dict(features) if isinstance(features, Mapping) else {f: f for f in features or ()}
+    names = _check_features(g, features)
     members = _group_by_type(g, node_type)
     nodes: dict[str, Any] = {}
     masks: dict[str, dict[str, Any]] = {}
@@ -68,6 +68,26 @@ def to_networkx(graph: MultiModalGraph) -> nx.MultiDiGraph:
     return g
 
 
+def _check_features(
+    g: nx.Graph, features: Mapping[str, str] | Sequence[str] | str | None
+) -> dict[str, str]:
+    """Return the attribute of each modality, or raise if no node has one of them."""
+    given = [features] if isinstance(features, str) else features or ()
+    names = dict(given) if isinstance(given, Mapping) else {name: name for name in given}
+    known = dict.fromkeys(
+        name
+        for _, found in g.nodes(data=True)
+        for name, value in found.items()
+        if value is not None
+    )
+    absent = [name for name in names.values() if name not in known]
+    if absent:
+        raise ValueError(
+            f"features must name attributes of nodes, got {absent[0]!r}. There are {list(known)}."
+        )
+    return names
+
+
 def _group_by_type(g: nx.Graph, node_type: str | None) -> dict[str, list[Hashable]]:
     """List the nodes of each type, in their order."""
     members: dict[str, list[Hashable]] = {}
@@ -105,6 +125,11 @@ def _read_rows(kind: str, name: str, values: Mapping[Hashable, Any]) -> tuple[An
     present = np.array([node in rows for node in values])
     is_sparse = sparse.issparse(first)
     if is_sparse:
+        if first.ndim > 1 and first.shape[0] != 1:
+            raise ValueError(
+                f"Attribute {name!r} must have one row per node of type {kind!r}, got sparse "
+                f"matrices of shape {first.shape}."
+            )
         nothing = sparse.csr_array(first.shape, dtype=first.dtype)
         return sparse.vstack([rows.get(node, nothing) for node in values], format="csr"), present
     stacked = np.stack(list(rows.values()))
@@ -126,8 +151,7 @@ def _read_edges(
     edges: dict[EdgeType, list[tuple[int, int, float]]] = {}
     for u, v, attributes in g.edges(data=True):
         what = "to" if edge_type is None else _read_type(attributes, edge_type, "Edge", (u, v))
-        value = attributes.get(weight) if weight is not None else None
-        strength = 1.0 if value is None else float(value)
+        strength = 1.0 if weight is None else _read_weight(attributes, weight, (u, what, v))
         (s, i), (d, j) = position[u], position[v]
         if not g.is_directed() and order[s] > order[d]:
             (s, i), (d, j) = (d, j), (s, i)
@@ -135,6 +159,18 @@ def _read_edges(
         if not g.is_directed() and s == d and i != j:
             edges[s, what, d].append((j, i, strength))
     return edges
+
+
+def _read_weight(attributes: Mapping[str, Any], name: str, edge: tuple[Any, str, Any]) -> float:
+    """Return the weight of an edge, 1 if it has none."""
+    value = attributes.get(name)
+    try:
+        return 1.0 if value is None else float(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Edge {edge!r} must have a number in the attribute {name!r}, got {value!r}. Name "
+            f"another attribute with weight, or weight=None to count all edges alike."
+        ) from error
 
 
 def _to_edges(

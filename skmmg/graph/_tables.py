@@ -35,9 +35,7 @@ def from_pandas(
     ids = {name: _read_ids(name, table, id_column) for name, table in nodes.items()}
     features = {
         name: _read_columns(
-            name,
-            table.drop(columns=_id_column_of(name, id_column), errors="ignore"),
-            (modalities or {}).get(name),
+            name, table, _id_column_of(name, id_column), (modalities or {}).get(name)
         )
         for name, table in nodes.items()
     }
@@ -97,7 +95,8 @@ def _read_ids(
             f"The table of {node_type!r} must have the ids of its nodes in a column {name!r}, got "
             f"the columns {list(table.columns)}. Name the column with id_column."
         )
-    ids = pd.Index(table[name] if name in table.columns else table.index)
+    what = f"The table of {node_type!r}"
+    ids = pd.Index(_take_column(what, table, name) if name in table.columns else table.index)
     if ids.hasnans:
         raise ValueError(
             f"Every row of the table of {node_type!r} must have an id, but {name!r} is missing in "
@@ -112,20 +111,37 @@ def _read_ids(
     return ids
 
 
+def _take_column(what: str, table: pd.DataFrame, name: Any) -> pd.Series[Any]:
+    """Return a column, or raise if several have its name."""
+    column: Any = table[name]
+    if column.ndim > 1:
+        raise ValueError(
+            f"{what} must have one column {name!r}, got {column.shape[1]}. Rename or drop others."
+        )
+    return column
+
+
 def _read_columns(
-    node_type: str, table: pd.DataFrame, columns: Mapping[str, Columns] | None
+    node_type: str, table: pd.DataFrame, id_column: str, columns: Mapping[str, Columns] | None
 ) -> dict[str, pd.DataFrame]:
     """Return the columns of each modality; by default all numeric ones are one modality."""
     if columns is None:
-        numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]
-        return {"x": table.loc[:, numeric]} if any(numeric) else {}
+        features = table.drop(columns=id_column, errors="ignore")
+        numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in features.dtypes]
+        return {"x": features.loc[:, numeric]} if any(numeric) else {}
     if not columns:
         return {}
     try:
         resolved = resolve_columns(columns, table.shape[1], column_names(table))
     except (TypeError, ValueError) as error:
         raise type(error)(f"In the table X of node type {node_type!r}: {error}") from error
-    return {name: take_columns(table, taken) for name, taken in resolved.items()}
+    taken = {name: take_columns(table, positions) for name, positions in resolved.items()}
+    # A prefix does not mean the ids; positions and masks count them, as the table does.
+    prefixed = {name for name, given in columns.items() if isinstance(given, str)}
+    return {
+        name: part.drop(columns=id_column, errors="ignore") if name in prefixed else part
+        for name, part in taken.items()
+    }
 
 
 def _read_edge_table(
@@ -137,25 +153,37 @@ def _read_edge_table(
     """Return the edges of a relation between positions of rows."""
     ends = edge_type[0], edge_type[2]
     is_named = ends[0] != ends[1] and set(ends) <= set(table.columns)
-    columns = list(ends) if is_named else list(table.columns[:2])
+    others = [column for column in table.columns if column != weight_column]
+    columns = list(ends) if is_named else others[:2]
     if len(columns) < 2 or (weight_column is not None and weight_column not in table.columns):
         raise ValueError(
             f"The table of edge type {edge_type} must have two columns of ids"
             f"{'' if weight_column is None else f' and the column {weight_column!r}'}, got the "
             f"columns {list(table.columns)}."
         )
+    what = f"The table of edge type {edge_type}"
+    taken = [pd.Index(_take_column(what, table, column)) for column in columns]
     pairs = np.stack(
         [
-            _find_positions(edge_type, node_type, ids[node_type], pd.Index(table[column]))
-            for node_type, column in zip(ends, columns, strict=True)
+            _find_positions(edge_type, node_type, ids[node_type], wanted)
+            for node_type, wanted in zip(ends, taken, strict=True)
         ]
     )
     if weight_column is None:
         return pairs
-    shape = len(ids[ends[0]]), len(ids[ends[1]])
-    return weighted_edges(
-        edge_type, pairs, table[weight_column].to_numpy(np.float64, na_value=np.nan), shape
-    )
+    weights = _read_weights(what, _take_column(what, table, weight_column))
+    return weighted_edges(edge_type, pairs, weights, (len(ids[ends[0]]), len(ids[ends[1]])))
+
+
+def _read_weights(what: str, column: pd.Series[Any]) -> NDArray[np.float64]:
+    """Return numbers, NaN where one is missing, or raise."""
+    try:
+        return column.to_numpy(np.float64, na_value=np.nan)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{what} must have numbers in the column {column.name!r}, got dtype {column.dtype}: "
+            f"{error}. Use pandas.to_numeric, or drop these edges."
+        ) from error
 
 
 def _find_positions(

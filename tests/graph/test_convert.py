@@ -363,6 +363,24 @@ def test_a_relation_of_a_type_onto_itself_takes_the_first_two_columns() -> None:
     assert graph.edge_index["movie", "follows", "movie"].tolist() == [[1, 2], [0, 2]]
 
 
+def test_a_weight_column_is_no_column_of_ids() -> None:
+    links = pd.DataFrame({"from": ["m2", "m5"], "w": [0.5, 2.0], "to": ["m9", "m5"]})
+    graph = from_pandas({"movie": MOVIES}, {"follows": links}, weight_column="w")
+    assert graph.edge_index["movie", "follows", "movie"].tolist() == [[1, 2], [0, 2]]
+    assert graph.edge_weight["movie", "follows", "movie"].tolist() == [0.5, 2.0]
+
+
+@pytest.mark.parametrize("columns", [[4], slice(4, None), MOVIES.columns == "year", "y", ["year"]])
+def test_positions_and_masks_of_columns_count_the_ids(columns: Any) -> None:
+    graph = from_pandas({"movie": MOVIES}, modalities={"movie": {"table": columns}})
+    assert graph.feature_names["movie"] == {"table": ("year",)}
+
+
+def test_a_prefix_leaves_out_the_ids() -> None:
+    graph = from_pandas({"movie": MOVIES}, modalities={"movie": {"image": "i"}})
+    assert graph.feature_names["movie"] == {"image": ("img_0", "img_1")}
+
+
 def test_a_weight_column_becomes_edge_weights() -> None:
     graph = from_pandas({"movie": MOVIES, "actor": ACTORS}, {STARS: ROLES}, weight_column="weight")
     assert graph.edge_weight[STARS].tolist() == [0.5, 1.0, 2.0]
@@ -420,6 +438,26 @@ def test_ids_of_another_dtype_or_missing_are_unknown_and_the_message_shows_the_d
             {"movie": MOVIES},
             {"edges": {"to": MOVIES[["id", "id"]]}, "weight_column": "w"},
             "two columns of ids and the column 'w'",
+        ),
+        (
+            {"movie": MOVIES[["id", "id"]]},
+            {},
+            "The table of 'movie' must have one column 'id', got 2",
+        ),
+        (
+            {"movie": MOVIES[["id", "year", "year"]]},
+            {"modalities": {"movie": {"table": ["year"]}}},
+            "names the column 'year', which X has 2 times",
+        ),
+        (
+            {"movie": MOVIES},
+            {"edges": {"to": MOVIES[["id", "id"]]}},
+            r"edge type \('movie', 'to', 'movie'\) must have one column 'id', got 2",
+        ),
+        (
+            {"movie": MOVIES, "actor": ACTORS},
+            {"edges": {STARS: ROLES.assign(weight=["1", "b", "2"])}, "weight_column": "weight"},
+            r"edge type \('movie', 'stars', 'actor'\) must have numbers in the column 'weight'",
         ),
     ],
 )
@@ -519,6 +557,36 @@ def test_an_edge_without_weight_among_weighted_ones_weighs_one() -> None:
     graph = from_networkx(g, None, None)
     assert graph.edge_weight["node", "to", "node"].tolist() == [0.5, 1.0]
     assert not from_networkx(g, None, None, weight=None).edge_weight
+
+
+def test_a_single_attribute_may_be_named_by_itself() -> None:
+    g = nx.path_graph(2)
+    nx.set_node_attributes(g, 1.0, "poster")
+    assert from_networkx(g, None, None, "poster").schema.node_types == {"node": {"poster": 1}}
+
+
+def test_an_attribute_that_no_node_has_raises() -> None:
+    g = nx.path_graph(2)
+    nx.set_node_attributes(g, {0: 1.0}, "poster")
+    nx.set_node_attributes(g, None, "text")
+    for features in (["poster", "text"], {"image": "text"}):
+        with pytest.raises(ValueError, match=r"of nodes, got 'text'. There are \['poster'\]"):
+            from_networkx(g, None, None, features)
+
+
+def test_sparse_attributes_of_several_rows_raise() -> None:
+    g = nx.path_graph(3)
+    nx.set_node_attributes(g, sparse.csr_array(np.ones((2, 3))), "words")
+    with pytest.raises(ValueError, match=r"'words' must have one row .* of shape \(2, 3\)"):
+        from_networkx(g, None, None, ["words"])
+
+
+@pytest.mark.parametrize("wrong", ["x", [1, 2]])
+def test_weights_of_networkx_that_are_no_numbers_raise(wrong: Any) -> None:
+    g = nx.DiGraph()
+    g.add_edge("a", "b", weight=wrong)
+    with pytest.raises(ValueError, match=r"Edge \('a', 'to', 'b'\) must have a number .*'weight'"):
+        from_networkx(g, None, None)
 
 
 def untyped(what: str) -> Any:
