@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -10,7 +11,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from skmmg.graph._payload import Matrix
-from skmmg.graph._validation import check_matrix, check_name, is_frame
+from skmmg.graph._validation import (
+    check_matrix,
+    check_name,
+    check_same_index,
+    is_frame,
+    is_mapping,
+)
 
 Columns: TypeAlias = "slice | str | Sequence[int] | Sequence[bool] | Sequence[str] | NDArray[Any]"
 
@@ -36,7 +43,8 @@ def stack_modalities(blocks: Mapping[str, Any]) -> tuple[Matrix, dict[str, slice
     Raises
     ------
     ValueError
-        If there is no block, a block is not a 2-D numeric matrix, or the numbers of rows differ.
+        If there is no block, a block is not a 2-D numeric matrix, or the numbers of rows or the
+        indexes of DataFrames differ.
 
     See Also
     --------
@@ -92,8 +100,8 @@ def split_modalities(
     TypeError
         If `modalities` is not a mapping with names as keys.
     ValueError
-        If a modality names no column, a column that `X` does not have, or names columns by name
-        while `X` has no column names.
+        If a modality names no column, a column that `X` does not have or has twice, or names
+        columns by name while `X` has no column names.
 
     See Also
     --------
@@ -129,7 +137,7 @@ def resolve_columns(
     modalities: Mapping[str, Columns], n_features: int, feature_names: Sequence[str] | None = None
 ) -> dict[str, slice | NDArray[np.intp]]:
     """Turn the ways of naming columns into slices and non-negative indices, or raise."""
-    if not isinstance(modalities, Mapping):
+    if not is_mapping(modalities):
         raise TypeError(
             f"modalities must map the name of each modality to its columns ({_HOW_TO_NAME}), "
             f"got {type(modalities).__name__}."
@@ -149,7 +157,7 @@ def resolve_columns(
 
 def check_blocks(blocks: Mapping[str, Any]) -> dict[str, Matrix]:
     """Return one 2-D numeric matrix per modality, all with the same number of rows, or raise."""
-    if not isinstance(blocks, Mapping):
+    if not is_mapping(blocks):
         raise TypeError(
             f"Blocks must map the name of each modality to its matrix, got "
             f"{type(blocks).__name__}. Name a single matrix: {{'x': X}}."
@@ -166,6 +174,7 @@ def check_blocks(blocks: Mapping[str, Any]) -> dict[str, Matrix]:
             f"All modalities must have one row per sample, got {rows} rows. Reindex them to the "
             f"same samples; a missing row is a row of NaN."
         )
+    check_same_index("All data frames", blocks)
     return matrices
 
 
@@ -274,12 +283,19 @@ def _positions_of_names(
             f"Modality {name!r} names columns that X does not have: {unknown[:3]}"
             f"{_first_names(feature_names)}."
         )
+    counts = Counter(feature_names)
+    repeated = [column for column in wanted if counts[column] > 1]
+    if repeated:
+        raise ValueError(
+            f"Modality {name!r} names the column {repeated[0]!r}, which X has "
+            f"{counts[repeated[0]]} times. Rename these columns, or use their indices."
+        )
     return np.array([positions[column] for column in wanted], dtype=np.intp)
 
 
 def _first_names(feature_names: Sequence[str] | None) -> str:
     """Show the first column names, for an error message."""
-    if not feature_names:
+    if feature_names is None or not len(feature_names):
         return ""
     dots = ", ..." if len(feature_names) > 3 else ""
     return f" ({', '.join(map(repr, feature_names[:3]))}{dots})"

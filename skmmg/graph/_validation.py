@@ -16,7 +16,7 @@ from skmmg.graph._payload import Features, Masks, Matrix, Names, freeze
 
 def check_nodes(nodes: Any) -> tuple[Features, dict[str, int], Names]:
     """Check node types and their matrices; a bare dict of matrices is one type called 'node'."""
-    if not isinstance(nodes, Mapping):
+    if not is_mapping(nodes):
         raise TypeError(
             f"nodes must be a dict, got {type(nodes).__name__}. "
             f"Write {{'x': matrix}} for one matrix of node features."
@@ -39,7 +39,7 @@ def check_nodes(nodes: Any) -> tuple[Features, dict[str, int], Names]:
 
 def by_type(nodes: Mapping[Any, Any], only_type: str = "node") -> Mapping[Any, Any]:
     """Put a bare dict of modalities under its one node type; leave a dict of types as it is."""
-    has_types = any(isinstance(given, Mapping) or _is_count(given) for given in nodes.values())
+    has_types = any(is_mapping(given) or _is_count(given) for given in nodes.values())
     return nodes if has_types or not nodes else {only_type: nodes}
 
 
@@ -55,6 +55,11 @@ def check_name(name: Any, what: str) -> str:
     return name
 
 
+def is_mapping(value: Any) -> bool:
+    """Tell whether a value is a mapping, and not a DOK matrix, which scipy derives from dict."""
+    return isinstance(value, Mapping) and not sparse.issparse(value)
+
+
 def _is_count(value: Any) -> bool:
     """Tell whether a value is a whole number, and not a truth value."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
@@ -68,7 +73,7 @@ def _check_node_type(
         if given < 0:
             raise ValueError(f"Node type {node_type!r} must have 0 nodes or more, got {given}.")
         return {}, int(given), {}
-    if not isinstance(given, Mapping):
+    if not is_mapping(given):
         raise TypeError(
             f"Node type {node_type!r} must be a dict of matrices or a count (int), got "
             f"{type(given).__name__}. Write {{{node_type!r}: {{'x': matrix}}}} for one matrix."
@@ -100,11 +105,11 @@ def check_matrices(
         columns = list(matrix.columns) if is_frame(matrix) else []
         if columns and all(isinstance(column, str) for column in columns):
             names[modality] = tuple(columns)
-    _check_same_index(node_type, given)
+    check_same_index(f"All data frames of node type {node_type!r}", given)
     return matrices, names
 
 
-def _check_same_index(node_type: str, given: Mapping[str, Any]) -> None:
+def check_same_index(what: str, given: Mapping[str, Any]) -> None:
     """Refuse data frames of which the index says that their rows are different nodes."""
     indexes = {m: f.index for m, f in given.items() if isinstance(f, pd.DataFrame)}
     (first, ours), *others = indexes.items() or [("", pd.RangeIndex(0))]
@@ -115,16 +120,15 @@ def _check_same_index(node_type: str, given: Mapping[str, Any]) -> None:
         is_default = isinstance(ours, pd.RangeIndex) or isinstance(theirs, pd.RangeIndex)
         if not is_default or ours.isin(theirs).all():
             raise ValueError(
-                f"All data frames of node type {node_type!r} must have the same index, got "
-                f"another one for {modality!r} than for {first!r}. Use "
-                f"{modality}.reindex({first}.index), or reset_index(drop=True) on both if their "
-                f"rows do agree."
+                f"{what} must have the same index, got another one for {modality!r} than for "
+                f"{first!r}. Use {modality}.reindex({first}.index), or reset_index(drop=True) on "
+                f"both if their rows do agree."
             )
 
 
 def check_mapping(values: Any, what: str) -> Mapping[Any, Any]:
     """Let a dict pass; `what` is the name of a parameter, with the form that is expected."""
-    if not isinstance(values, Mapping):
+    if not is_mapping(values):
         raise TypeError(f"{what}, got {type(values).__name__}.")
     return values
 
@@ -161,7 +165,10 @@ def frame_values(frame: Any, where: str) -> Any:
     """Return the values of a data frame; sparse columns stay sparse, missing ones become NaN."""
     if not isinstance(frame, pd.DataFrame):
         return frame.to_numpy()
-    if len(frame.columns) and all(isinstance(t, pd.SparseDtype) for t in frame.dtypes):
+    # Without a zero that is left out, as with pandas' default of NaN, nothing is sparse for scipy.
+    if len(frame.columns) and all(
+        isinstance(t, pd.SparseDtype) and t.fill_value == 0 for t in frame.dtypes
+    ):
         accessor: Any = frame.sparse
         return accessor.to_coo()
     wrong = {c: dtype for c, dtype in frame.dtypes.items() if not is_numeric_dtype(dtype)}

@@ -188,6 +188,19 @@ def test_a_prefix_or_name_that_no_column_has_raises_and_shows_the_columns() -> N
         split_modalities(frame, {"image": ["a", "e"]})
 
 
+@pytest.mark.parametrize("columns", ["img_", ["e"]])
+def test_unknown_names_raise_where_names_are_an_array(columns: Any) -> None:
+    with pytest.raises(ValueError, match=r"'image' .* \('a', 'b', 'c', \.\.\."):
+        split_modalities(X, {"image": columns}, np.array(["a", "b", "c", "d"], dtype=object))
+
+
+def test_a_name_that_several_columns_have_raises() -> None:
+    frame = pd.DataFrame(X, columns=["y", "z", "y", "y"])
+    with pytest.raises(ValueError, match="'p' names the column 'y', which X has 3 times"):
+        split_modalities(frame, {"p": ["z", "y"]})
+    np.testing.assert_array_equal(split_modalities(frame, {"p": ["z"], "q": [2]})["q"], X[:, [2]])
+
+
 def test_a_prefix_on_a_data_frame_with_numbered_columns_raises() -> None:
     with pytest.raises(ValueError, match="no column names"):
         split_modalities(pd.DataFrame(X), {"image": "img_"})
@@ -212,6 +225,12 @@ def test_a_column_of_text_raises_and_names_the_modality() -> None:
         ({"a": X[0]}, ValueError, "'a' must be 2-D"),
         ({"a": [["x"]]}, TypeError, "'a' must hold numbers"),
         ({1: X}, TypeError, "A modality must be named by a string"),
+        (sparse.dok_array(X), TypeError, "must map the name of each modality .*dok"),
+        (
+            {"a": pd.DataFrame(X), "b": pd.DataFrame(X)[::-1]},
+            ValueError,
+            "All data frames must have the same index, got another one for 'b' than for 'a'",
+        ),
     ],
 )
 def test_blocks_that_cannot_be_stacked_raise(

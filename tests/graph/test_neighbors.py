@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -305,6 +306,12 @@ def test_parameters_out_of_range_raise(spec: Any, message: str) -> None:
 def test_partly_missing_rows_raise_and_name_the_relation() -> None:
     with pytest.raises(ValueError, match=r"'knn_m' are partly NaN. Impute"):
         knn([[1.0, np.nan], [1.0, 2.0]], [[1.0, 1.0]], 1)
+
+
+def test_data_frames_with_rows_in_another_order_raise() -> None:
+    frame = pd.DataFrame(np.eye(3), index=["a", "b", "c"])
+    with pytest.raises(ValueError, match="must have the same index"):
+        KNNGraph().fit({"x": frame, "y": frame[::-1]})
 
 
 def test_infinite_values_raise() -> None:

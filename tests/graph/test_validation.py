@@ -53,7 +53,7 @@ def test_a_read_only_memory_map_stays_one(tmp_path: Path) -> None:
     assert graph.present("node", "x").all()
 
 
-@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "lil"])
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "lil", "dok"])
 @pytest.mark.parametrize("container", [sparse.coo_array, sparse.coo_matrix])
 def test_sparse_features_stay_sparse(kind: str, container: Any) -> None:
     given = container(np.arange(6, dtype=np.float32).reshape(2, 3)).asformat(kind)
@@ -111,6 +111,23 @@ def test_a_data_frame_with_sparse_columns_stays_sparse() -> None:
     graph = MultiModalGraph({"x": frame})
     assert sparse.issparse(graph.x["node"]["x"])
     assert graph.feature_names["node"]["x"] == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("container", [sparse.dok_array, sparse.dok_matrix])
+def test_a_dok_matrix_is_a_matrix_and_no_dict(container: Any) -> None:
+    graph = MultiModalGraph({"x": container(EYE)})
+    assert graph.schema.node_types == {"node": {"x": 3}}
+    assert graph.with_features({"y": container(EYE)}).schema.node_types == {"node": {"y": 3}}
+    for wrong in (container(EYE), {"movie": {"x": EYE}, "actor": container(EYE)}):
+        with pytest.raises(TypeError, match="must be a dict"):
+            MultiModalGraph(wrong)
+
+
+def test_sparse_columns_that_leave_out_nan_become_dense() -> None:
+    frame = pd.DataFrame({"a": [1.0, np.nan, 0.0], "b": [0.0, np.nan, 2.0]})
+    graph = MultiModalGraph({"x": frame.astype(pd.SparseDtype(float))})
+    np.testing.assert_array_equal(graph.x["node"]["x"], frame)
+    assert graph.present("node", "x").tolist() == [True, False, True]
 
 
 def test_a_polars_data_frame_is_taken() -> None:
