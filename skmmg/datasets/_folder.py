@@ -5,7 +5,6 @@ from __future__ import annotations
 from os import PathLike
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +96,7 @@ def load_folder(folder: str | PathLike[str]) -> Bunch:
         )
     nodes: dict[str, Any] = {}
     for (node_type, modality), file in features.items():
-        nodes.setdefault(node_type, {})[modality] = _read(file, mmap_mode="r")
+        nodes.setdefault(node_type, {})[modality] = _read(file, mapped=True)
     ends = dict.fromkeys(name for names in edges for name in (names[0], names[2]))
     nodes |= {name: _count(name, edges, labels) for name in ends if name not in nodes}
     graph = MultiModalGraph(nodes, edges)
@@ -127,14 +126,17 @@ def _arrays(folder: Path, pattern: str) -> dict[tuple[str, ...], Path]:
     return found
 
 
-def _read(file: Path, mmap_mode: Any = None) -> Any:
+def _read(file: Path, mapped: bool = False) -> Any:
     """An array, or a sparse matrix."""
     try:
         if file.suffix == ".npy":
-            return np.load(file, mmap_mode=mmap_mode)
+            array = np.lib.format.open_memmap(file, mode="r")  # np.load would open archives, too
+            return array if mapped else np.array(array)
         with file.open("rb") as stream:
             return sparse.load_npz(stream)
-    except (ValueError, OSError, KeyError, BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file raises anything, from EOFError to TokenError
         writer = "numpy.save" if file.suffix == ".npy" else "scipy.sparse.save_npz"
         raise ValueError(
             f"{file} must be of the form that {writer} writes, without Python objects: {error}"
@@ -170,9 +172,11 @@ def _read_split(folder: Path, target: npt.NDArray[Any] | None) -> dict[str, npt.
     if not file.is_file():
         return {}
     try:
-        with file.open("rb") as stream, np.load(stream) as split:  # numpy leaves a bad one open
+        with file.open("rb") as stream, np.lib.npyio.NpzFile(stream) as split:
             parts = {name: split[name] for name in split.files}
-    except (ValueError, OSError, BadZipFile) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
         raise ValueError(f"split.npz must be as numpy.savez writes it: {error}") from error
     if not set(_PARTS) <= set(parts) or target is None:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -148,16 +149,46 @@ def test_a_wrong_split_is_an_error(folder: Path, parts: dict[str, Any], message:
         load_folder(folder)
 
 
-def test_a_split_that_numpy_did_not_write_is_an_error(folder: Path) -> None:
-    for content in ("0 1 2", "PK\x03\x04 cut off"):
-        (folder / "split.npz").write_text(content)
-        with pytest.raises(ValueError, match=r"split\.npz must be as numpy\.savez writes it"):
-            load_folder(folder)
+def written(write: Any, *args: Any, **parts: Any) -> bytes:
+    """What a function writes into a file."""
+    stream = BytesIO()
+    write(stream, *args, **parts)
+    return stream.getvalue()
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_a_file_of_another_kind_is_an_error(folder: Path, suffix: str) -> None:
-    (folder / f"nodes/movie/other{suffix}").write_text("hello")
+MATRIX = written(sparse.save_npz, sparse.eye_array(300, format="csr"))
+CONTENTS = {
+    "nothing": b"",
+    "text": b"hello",
+    "beginning": MATRIX[:99],
+    "damaged": MATRIX[:60] + bytes(100) + MATRIX[160:],
+    "array": written(np.save, np.ones(3)),
+    "archive": written(np.savez, x=np.ones(3)),
+    "other format": written(np.savez, format=1),
+}
+
+
+@pytest.mark.parametrize("content", ["nothing", "text", "beginning", "damaged", "array"])
+def test_a_split_that_numpy_did_not_write_is_an_error(folder: Path, content: str) -> None:
+    (folder / "split.npz").write_bytes(CONTENTS[content])
+
+    with pytest.raises(ValueError, match=r"split\.npz must be as numpy\.savez writes it"):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        *[(".npy", content) for content in CONTENTS if content != "array"],
+        *[(".npz", content) for content in CONTENTS],
+    ],
+)
+@pytest.mark.parametrize("name", ["nodes/movie/other", "edges/movie/likes/movie"])
+def test_a_file_of_another_kind_is_an_error(
+    folder: Path, name: str, suffix: str, content: str
+) -> None:
+    save(folder / "edges/movie/likes/actor.npy", np.zeros((2, 0), int))
+    (folder / f"{name}{suffix}").write_bytes(CONTENTS[content])
 
     with pytest.raises(ValueError, match=r"must be of the form that \S+ writes"):
         load_folder(folder)
