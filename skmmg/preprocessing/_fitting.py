@@ -65,7 +65,7 @@ class FittedTransformer:
         if not present.any():
             return spread_rows(self.template, present)
         with _at_work(self.transformer, pair):
-            out = to_matrix(self.transformer.transform(take_rows(matrix, np.flatnonzero(present))))
+            out = _transform(self.transformer, take_rows(matrix, np.flatnonzero(present)))
         return out if present.all() else spread_rows(out, present)
 
     def names_out(self, names_in: Sequence[str]) -> list[str]:
@@ -106,7 +106,7 @@ class FitPlan:
                 fitted.fit(matrix, y[X.present(reference[0][1])])
             else:
                 fitted.fit(matrix)
-            return FittedTransformer(fitted, _no_rows(to_matrix(fitted.transform(matrix[:1]))))
+            return FittedTransformer(fitted, _no_rows(_transform(fitted, matrix[:1])))
 
     def _reference(self, target: str, fit_on: str, needs_y: bool) -> tuple[Pair, ...]:
         """Return the modalities whose rows are fitted: the target's, or those of all who share."""
@@ -210,11 +210,18 @@ def fill_missing(matrix: Matrix, present: npt.NDArray[np.bool_]) -> Matrix:
     return sparse.csr_array(matrix.astype(dtype) + spread_rows(sparse.csr_array(gaps), ~present))
 
 
-def to_matrix(out: Any) -> Matrix:
-    """Return what a transformer gave, a DataFrame too, as an ndarray or csr_array."""
-    if hasattr(out, "tocsr"):
-        return sparse.csr_array(out)
-    return out.to_numpy() if hasattr(out, "to_numpy") else np.asarray(out)
+def _transform(transformer: Any, rows: Matrix) -> Matrix:
+    """Return what a transformer gives, a DataFrame too, as an ndarray or csr_array."""
+    out: Any = transformer.transform(rows)
+    is_sparse = hasattr(out, "tocsr")
+    if not is_sparse:
+        out = out.to_numpy() if hasattr(out, "to_numpy") else np.asarray(out)
+    if out.ndim != 2 or out.shape[0] != rows.shape[0]:
+        raise ValueError(
+            f"A transformer must give a 2-D matrix with one row per row that it gets, got shape "
+            f"{out.shape} for {rows.shape[0]} rows. Drop rows, and reshape columns, elsewhere."
+        )
+    return sparse.csr_array(out) if is_sparse else out
 
 
 def _dtype_with_nan(dtype: np.dtype[Any]) -> np.dtype[Any]:

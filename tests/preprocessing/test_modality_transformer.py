@@ -412,6 +412,31 @@ def test_an_error_of_a_transformer_says_which_modality_it_is_about(X: np.ndarray
     ]
 
 
+def draw_gaps() -> np.ndarray:
+    """Ten rows, of which one is missing and one is partly missing."""
+    X = np.arange(30.0).reshape(10, 3)
+    X[3], X[5, 0] = np.nan, np.nan
+    return X
+
+
+@pytest.mark.parametrize(
+    ("change", "got"),
+    [
+        (lambda x: x[:, 0], r"shape \(1,\) for 1 rows"),
+        (lambda x: pd.Series(x[:, 0]), r"shape \(1,\) for 1 rows"),
+        (lambda x: x[np.isfinite(x).all(axis=1)], r"shape \(8, 3\) for 9 rows"),
+        (lambda x: sparse.csr_array(x[: -(len(x) // 2)] if len(x) > 1 else x), r"\(5, 3\) for 9"),
+    ],
+)
+def test_a_transformer_that_gives_other_rows_is_named(change: Any, got: str) -> None:
+    transformer = ModalityTransformer(FunctionTransformer(change))
+
+    with pytest.raises(ValueError, match=f"2-D matrix with one row per row .* {got}") as caught:
+        transformer.fit(draw_gaps()).transform(draw_gaps())
+
+    assert "on modality 'x' of 'row'" in caught.value.__notes__[0]
+
+
 # --------------------------------------------------------------------------------- nodes
 
 
