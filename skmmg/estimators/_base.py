@@ -23,7 +23,7 @@ from skmmg.estimators._focus import Block, Focus, RowGraph
 from skmmg.estimators._labels import KnownLabels
 from skmmg.estimators._params import GRAPHS, NamedSpecsMixin
 from skmmg.estimators._state import FittedStateMixin
-from skmmg.graph import MultiModalGraph, NodeView, Schema, split_modalities
+from skmmg.graph import MultiModalGraph, NodeView, split_modalities
 from skmmg.graph._modalities import resolve_columns
 from skmmg.graph._neighbors import NeighborSpec
 from skmmg.models import ModelOutput, ModelSpec, get_model
@@ -170,7 +170,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
             )
         if fitted_on_rows:
             return self._new_rows(X)
-        self._check_schema(X.schema)
+        self._check_same_columns(X)
         return Focus(X.graph, X.node_type, X.ids, self.statistics_)
 
     def _new_rows(self, X: Any) -> Focus:
@@ -204,8 +204,8 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
             return None
         return GRAPHS[self.graph]() if isinstance(self.graph, str) else self.graph
 
-    def _check_schema(self, schema: Schema) -> None:
-        differences = self.schema_.diff(schema)
+    def _check_same_columns(self, X: NodeView) -> None:
+        differences = self._diff(X.schema, X.graph)
         if differences:
             raise ValueError(
                 "\n".join(["Modalities passed to fit and to predict differ:", *differences])
@@ -253,7 +253,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         with private_seed(seed, device), torch.inference_mode(False):
             module = spec.build(schema, n_outputs, fusion=self.fusion, missing=self.missing)
             if self.warm_start and hasattr(self, "weights_"):
-                self._load_weights(module, schema, n_outputs)
+                self._load_weights(module, focus, n_outputs)
             trained = module if wrap is None else wrap(module)
             net = train(
                 trained.to(device=device, dtype=self._training_dtype()),

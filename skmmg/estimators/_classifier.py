@@ -122,6 +122,9 @@ class MultiModalGraphClassifier(
         The classes.
     schema_ : Schema
         Node types, modalities and edge types of the training graph.
+    feature_names_ : dict of dict of tuple of str
+        Column names by node type and modality, where data frames gave them. Other graphs that have
+        names must have these.
     probe_ : classifier of scikit-learn
         The fitted probe, after a fit of a model that is trained without labels.
     spec_, fusion_ : ModelSpec, str or None

@@ -60,6 +60,9 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Pretrainin
         One row per epoch.
     schema_ : Schema
         Node types, modalities and edge types of the training graph.
+    feature_names_ : dict of dict of tuple of str
+        Column names by node type and modality, where data frames gave them. Other graphs that have
+        names must have these.
     objective_ : str
         The objective that was used.
 

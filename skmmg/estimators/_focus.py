@@ -11,6 +11,7 @@ import torch
 
 from skmmg.graph import MultiModalGraph, NodeView, Schema
 from skmmg.graph._neighbors import FittedNeighbors, NeighborSpec
+from skmmg.graph._payload import Names
 from skmmg.nn import GraphTensors
 from skmmg.training import (
     GraphStore,
@@ -65,6 +66,11 @@ class Focus:
     def schema(self) -> Schema:
         """Schema of the graph with the node type as its target."""
         return self.graph.nodes(self.node_type, slice(0, 0)).schema
+
+    @property
+    def feature_names(self) -> Names:
+        """Column names of the modalities that have any."""
+        return {t: dict(named) for t, named in self.graph.feature_names.items()}
 
     def tensors(self, device: torch.device, dtype: torch.dtype) -> GraphTensors:
         """Scaled features and edges of the graph, made once per device and dtype."""

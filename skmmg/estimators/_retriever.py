@@ -100,7 +100,9 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         The classes, where `fit` got a y.
     maps_ : dict of str to Pipeline
         The fitted transformers of "cca" and "semantic".
-    weights_, module_, history_, schema_, n_iter_, best_epoch_ : see `MultiModalGraphClassifier`
+    schema_, feature_names_ : see `MultiModalGraphClassifier`
+        As there.
+    weights_, module_, history_, n_iter_, best_epoch_ : see `MultiModalGraphClassifier`
         As there, for the other models.
 
     Notes
@@ -252,6 +254,7 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
             seed, focus = self._seed(), self._fit_focus(X)
             codes = self._check_classes(y, focus)
             self.schema_, self.statistics_ = focus.schema, focus.statistics
+            self.feature_names_ = focus.feature_names
             self.query_, self.gallery_ = self._choose_modalities()
             self.folds_ = KnownLabels.of(focus, self._deal(focus, seed), rows=self._on_rows())
             if self._classic() is not None:

@@ -10,7 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skmmg.estimators._focus import Focus
-from skmmg.graph import Schema
+from skmmg.graph import MultiModalGraph, Schema
+from skmmg.graph._payload import Names
+from skmmg.graph._schema import diff_names
 from skmmg.models import ModelSpec
 from skmmg.training import GraphNet, private_seed
 
@@ -21,15 +23,18 @@ class FittedStateMixin(BaseEstimator):
     The module is not in a pickle; it is built again when the estimator is read.
     """
 
+    schema_: Schema
+    feature_names_: Names
+
     def _model_spec(self) -> ModelSpec:
         raise NotImplementedError
 
-    def _load_weights(self, module: nn.Module, schema: Schema, n_outputs: int) -> None:
+    def _load_weights(self, module: nn.Module, focus: Focus, n_outputs: int) -> None:
         """Go on from the weights of the last fit."""
-        if self.schema_.diff(schema) or self.n_outputs_ != n_outputs:
+        if self._diff(focus.schema, focus.graph) or self.n_outputs_ != n_outputs:
             raise ValueError(
-                "warm_start=True needs the schema and the classes of the last fit, got other ones. "
-                "Set warm_start=False to start afresh."
+                "warm_start=True needs the schema, the columns and the classes of the last fit, "
+                "got other ones. Set warm_start=False to start afresh."
             )
         try:
             module.load_state_dict({k: torch.tensor(v) for k, v in self.weights_.items()})
@@ -38,6 +43,11 @@ class FittedStateMixin(BaseEstimator):
                 "warm_start=True needs the model parameters of the last fit, got other ones. Set "
                 "warm_start=False to start afresh."
             ) from error
+
+    def _diff(self, schema: Schema, graph: MultiModalGraph) -> list[str]:
+        """Tell where a graph differs from that of the last fit, one line per difference."""
+        names = diff_names(self.feature_names_, graph.feature_names)
+        return [*self.schema_.diff(schema), *names]
 
     def _fitted_state(
         self, net: GraphNet, module: nn.Module, focus: Focus, n_outputs: int
@@ -50,6 +60,7 @@ class FittedStateMixin(BaseEstimator):
         state = {
             "weights_": weights,
             "schema_": focus.schema,
+            "feature_names_": focus.feature_names,
             "statistics_": focus.statistics,
             "n_outputs_": n_outputs,
             "spec_": clone(self._model_spec()),

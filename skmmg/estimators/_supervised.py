@@ -13,6 +13,7 @@ from skmmg.estimators._base import GraphEstimator
 from skmmg.estimators._focus import Focus
 from skmmg.estimators._split import split_off_validation
 from skmmg.graph import NodeView
+from skmmg.graph._schema import diff_names
 from skmmg.training import ClassificationLoss
 
 # some nodes with their classes (numbered) and weights
@@ -123,7 +124,10 @@ class SupervisedMixin(GraphEstimator):
             return self._new_rows(X_val)
         if not len(X_val):
             raise ValueError("X_val has to hold at least one sample to stop on, got none.")
-        differences = focus.schema.diff(X_val.schema)
+        differences = [
+            *focus.schema.diff(X_val.schema),
+            *diff_names(focus.feature_names, X_val.graph.feature_names),
+        ]
         if differences:
             raise ValueError("\n".join(["Modalities of X and of X_val differ:", *differences]))
         if self.setting == "inductive":

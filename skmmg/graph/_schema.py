@@ -153,9 +153,13 @@ def diff_names(
             if len(others) != len(names) or tuple(others) == tuple(names):
                 continue
             i = next(i for i, name in enumerate(names) if name != others[i])
-            how = "the order of columns" if sorted(names) == sorted(others) else "column names"
+            how = (
+                "columns in another order; reorder them"
+                if sorted(names) == sorted(others)
+                else "other columns; select those, or rename them"
+            )
             lines.append(
-                f"~ {node_type} / {modality}: {how}, {names[i]!r} -> {others[i]!r} as column {i}"
+                f"~ {node_type} / {modality}: column {i} {names[i]!r} -> {others[i]!r}, {how}"
             )
     return lines
 

@@ -17,6 +17,7 @@ from skmmg._sklearn import HasMethods, StrOptions, validate_params
 from skmmg.graph import MultiModalGraph, NodeView, Schema, split_modalities, stack_modalities
 from skmmg.graph._modalities import resolve_columns
 from skmmg.graph._payload import find_missing_rows
+from skmmg.graph._schema import diff_names
 from skmmg.preprocessing._fitting import (
     FittedTransformer,
     fill_missing,
@@ -80,6 +81,8 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
         The columns of each modality in the output. Only for a 2-D ``X``.
     schema_ : Schema
         Schema of the view given to ``fit``. Only for a view.
+    feature_names_ : dict of dict of tuple of str
+        Column names by node type and modality, where data frames gave them. Only for a view.
     n_features_in_ : int
         Number of columns of ``X``. Only for a 2-D ``X``.
     feature_names_in_ : ndarray of str
@@ -92,8 +95,8 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
         than ``fit``.
     ValueError
         If a key names no modality, no row that ``fit`` may see has a modality, or the graph given
-        to ``transform`` has other modalities. Errors of a transformer pass through, with a note
-        that names its modality.
+        to ``transform`` has other modalities or columns. Errors of a transformer pass through, with
+        a note that names its modality.
 
     See Also
     --------
@@ -222,6 +225,7 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
                 pair: done.transformer for pair, done in self._fitted.items()
             }
             self.schema_ = X.schema
+            self.feature_names_ = {t: dict(named) for t, named in X.graph.feature_names.items()}
             return self
         rows = self._read_columns(X, reset=True)
         self._fit_view(rows, y, only_view=True)
@@ -253,7 +257,7 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         self._check_form(X)
         if isinstance(X, NodeView):
-            self._check_modalities(X.schema)
+            self._check_modalities(X)
             return self._transform_once(X.graph).nodes(X.node_type, X.ids)
         graph = transform_graph(self._read_columns(X, reset=False).graph, self._fitted)
         blocks = {m: fill_missing(x, graph.present(_ROW, m)) for m, x in graph.x[_ROW].items()}
@@ -392,9 +396,10 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
             f"{type(X).__name__}. {hint}"
         )
 
-    def _check_modalities(self, schema: Schema) -> None:
-        """Let a schema pass with the modalities of fit; the edges do not matter here."""
-        lines = Schema(self.schema_.node_types).diff(Schema(schema.node_types))
+    def _check_modalities(self, X: NodeView) -> None:
+        """Let a view pass with the modalities and columns of fit; the edges do not matter here."""
+        lines = Schema(self.schema_.node_types).diff(Schema(X.schema.node_types))
+        lines += diff_names(self.feature_names_, X.graph.feature_names)
         if lines:
             raise ValueError(
                 "\n".join(["Modalities passed to fit and to transform differ:", *lines])

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import Bunch
 
-from skmmg import MultiModalGraph, MultiModalGraphClassifier, NodeEmbedder, NodeView
+from skmmg import (
+    CrossModalRetriever,
+    MultiModalGraph,
+    MultiModalGraphClassifier,
+    NodeEmbedder,
+    NodeView,
+)
 from skmmg.estimators._split import split_off_validation
 from skmmg.models import HGNNIMA
 from skmmg.training import ClassificationLoss
@@ -208,6 +217,49 @@ def test_validation_data_of_another_schema_is_an_error(
 ) -> None:
     with pytest.raises(ValueError, match="Modalities of X and of X_val differ"):
         MultiModalGraphClassifier(**params).fit(X, y, X_val=make_view(), y_val=LABELS)
+
+
+def name_columns(*names: str) -> NodeView:
+    return make_view(pd.DataFrame(FEATURES, columns=names or None))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        MultiModalGraphClassifier,
+        NodeEmbedder,
+        partial(CrossModalRetriever, n_folds=2),
+        partial(CrossModalRetriever, model="semantic", n_components=1),
+    ],
+)
+def test_columns_have_the_names_and_order_of_fit(make: Callable[..., Any], params: Params) -> None:
+    settings = {**params, **getattr(make, "keywords", {})}
+    fitted = make(**settings).fit(name_columns(*"abcd"), LABELS)
+    read = pickle.loads(pickle.dumps(fitted))
+    infer = read.predict if hasattr(read, "predict") else read.transform
+
+    for names, message in (
+        ("acbd", "~ node / x: column 1 'b' -> 'c', columns in another order; reorder them"),
+        ("abcz", "~ node / x: column 3 'd' -> 'z', other columns; select those, or rename them"),
+    ):
+        with pytest.raises(ValueError, match=f"passed to fit and to predict differ:\n{message}"):
+            infer(name_columns(*names))
+    assert_array_equal(infer(name_columns()), infer(name_columns(*"abcd")))
+
+
+def test_columns_without_names_at_fit_may_have_any_later(params: Params) -> None:
+    clf = fit(name_columns(), params)
+
+    assert_array_equal(clf.predict(name_columns(*"dcba")), clf.predict(name_columns()))
+
+
+def test_validation_data_and_a_warm_start_need_the_columns_of_fit(params: Params) -> None:
+    X, other = name_columns(*"abcd"), name_columns(*"dcba")
+
+    with pytest.raises(ValueError, match="Modalities of X and of X_val differ:\n~ node / x"):
+        MultiModalGraphClassifier(**params).fit(X, LABELS, X_val=other, y_val=LABELS)
+    with pytest.raises(ValueError, match="warm_start=True needs the schema, the columns"):
+        fit(X, params, warm_start=True).fit(other, LABELS)
 
 
 @pytest.mark.parametrize("fitted", ["nodes", "rows"])

@@ -146,8 +146,8 @@ def name_columns(*names: str) -> MultiModalGraph:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (name_columns("b", "a"), "x: the order of columns, 'a' -> 'b' as column 0"),
-        (name_columns("a", "c"), "x: column names, 'b' -> 'c' as column 1"),
+        (name_columns("b", "a"), "x: column 0 'a' -> 'b', columns in another order"),
+        (name_columns("a", "c"), "x: column 1 'b' -> 'c', other columns"),
     ],
 )
 def test_graphs_whose_columns_differ_are_not_stacked(other: MultiModalGraph, message: str) -> None:

@@ -750,6 +750,31 @@ def test_a_new_graph_with_the_same_modalities_is_transformed(graph: MultiModalGr
     assert_allclose(out.x["movie"]["text"], expected)
 
 
+def test_columns_of_every_node_type_have_the_names_and_order_of_fit() -> None:
+    def draw(movie: str | None, actor: str | None) -> NodeView:
+        tables = {
+            node_type: {"table": pd.DataFrame(np.eye(3), columns=names and list(names))}
+            for node_type, names in (("movie", movie), ("actor", actor))
+        }
+        return MultiModalGraph(tables).nodes("movie")
+
+    transformer = pickle.loads(
+        pickle.dumps(ModalityTransformer(StandardScaler()).fit(draw("abc", "def")))
+    )
+
+    with pytest.raises(ValueError, match="Modalities passed to fit and to transform") as caught:
+        transformer.transform(draw("acb", "dez"))
+    assert str(caught.value).split("\n")[1:] == [
+        "~ movie / table: column 1 'b' -> 'c', columns in another order; reorder them",
+        "~ actor / table: column 2 'f' -> 'z', other columns; select those, or rename them",
+    ]
+    named, unnamed = (
+        transformer.transform(draw(*names)) for names in (("abc", "def"), (None, None))
+    )
+    assert_array_equal(named.graph.x["actor"]["table"], unnamed.graph.x["actor"]["table"])
+    assert not hasattr(transformer.fit(np.eye(3)), "feature_names_")
+
+
 def test_a_graph_with_other_modalities_is_an_error_that_lists_the_differences() -> None:
     transformer = ModalityTransformer(StandardScaler())
     transformer.fit(MultiModalGraph({"text": np.eye(4), "image": np.eye(4)}).nodes())
