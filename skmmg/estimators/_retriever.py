@@ -253,6 +253,8 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
             make_index(self.index, **self.index_params or {})  # or say now that it cannot be made
             seed, focus = self._seed(), self._fit_focus(X)
             codes = self._check_classes(y, focus)
+            if self.warm_start and hasattr(self, "weights_"):
+                self._check_last_fit(focus, self.n_components)
             self.schema_, self.statistics_ = focus.schema, focus.statistics
             self.feature_names_ = focus.feature_names
             self.query_, self.gallery_ = self._choose_modalities()

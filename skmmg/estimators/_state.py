@@ -31,11 +31,7 @@ class FittedStateMixin(BaseEstimator):
 
     def _load_weights(self, module: nn.Module, focus: Focus, n_outputs: int) -> None:
         """Go on from the weights of the last fit."""
-        if self._diff(focus.schema, focus.graph) or self.n_outputs_ != n_outputs:
-            raise ValueError(
-                "warm_start=True needs the schema, the columns and the classes of the last fit, "
-                "got other ones. Set warm_start=False to start afresh."
-            )
+        self._check_last_fit(focus, n_outputs)
         try:
             module.load_state_dict({k: torch.tensor(v) for k, v in self.weights_.items()})
         except RuntimeError as error:
@@ -43,6 +39,15 @@ class FittedStateMixin(BaseEstimator):
                 "warm_start=True needs the model parameters of the last fit, got other ones. Set "
                 "warm_start=False to start afresh."
             ) from error
+
+    def _check_last_fit(self, focus: Focus, n_outputs: int) -> None:
+        """Raise if the last fit had another schema, other columns or other outputs."""
+        if self._diff(focus.schema, focus.graph) or self.n_outputs_ != n_outputs:
+            raise ValueError(
+                "warm_start=True needs the schema, the columns and the number of outputs (classes "
+                "or n_components) of the last fit, got other ones. Set warm_start=False to start "
+                "afresh."
+            )
 
     def _diff(self, schema: Schema, graph: MultiModalGraph) -> list[str]:
         """Tell where a graph differs from that of the last fit, one line per difference."""

@@ -396,6 +396,22 @@ def test_the_index_measures_with_queries_of_the_other_modality(pairs: Bunch) -> 
     )
 
 
+def test_a_warm_start_needs_the_columns_and_components_of_the_last_fit(pairs: Bunch) -> None:
+    def view(names: str) -> NodeView:
+        frame = pd.DataFrame(pairs.blocks["image"], columns=list(names))
+        return MultiModalGraph({"text": pairs.blocks["text"], "image": frame}).nodes()
+
+    spec = DualMLP(hidden_channels=8, dropout=0.0, input_dropout=0.0)
+    settings = {"model": spec, "max_epochs": 2, "early_stopping": False, "random_state": 0}
+    fitted = CrossModalRetriever("text", "image", **settings, warm_start=True).fit(view("abcde"))
+    before = fitted.history_[-1]["train_loss"]
+
+    assert fitted.fit(view("abcde")).history_[0]["train_loss"] < before
+    for params, names in (({}, "edcba"), ({"n_components": 3}, "abcde")):
+        with pytest.raises(ValueError, match="warm_start=True needs the schema, the columns"):
+            fitted.set_params(**params).fit(view(names))
+
+
 def test_an_index_can_be_saved(pairs: Bunch, tmp_path: Path) -> None:
     fitted = make(pairs).fit(pairs.data)
     fitted.index_.save(tmp_path / "index")
