@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from skmmg.models._base import ModelOutput
@@ -64,6 +65,30 @@ def layer_on_edges(
         return run(field.enter(h), field.layers[0])[:, field.target]
 
     return Layer(compute)
+
+
+def layers_with_scale(
+    find_scale: Callable[[Tensor, GraphTensors], Tensor],
+    runs: Sequence[Callable[[Tensor, GraphTensors, Tensor], Tensor]],
+) -> list[Layer]:
+    """Layers in which an edge's weight depends on the edges into its source.
+
+    A first layer finds a scale of every node (n_states, n_nodes, 1), and the others take it along
+    as a channel, so that no layer looks further than one step.
+    """
+
+    def first(h: Tensor, graph: GraphTensors) -> Tensor:
+        return torch.cat([h, find_scale(h, graph)], 2)
+
+    def layer(i: int) -> Layer:
+        def run(h: Tensor, graph: GraphTensors) -> Tensor:
+            h, scale = h[..., :-1], h[..., -1:]
+            h = runs[i](h, graph, scale)
+            return h if i == len(runs) - 1 else torch.cat([h, scale], 2)
+
+        return layer_on_graph(run)
+
+    return [layer_on_graph(first), *map(layer, range(len(runs)))] if runs else []
 
 
 def layer_on_graph(run: Callable[[Tensor, GraphTensors], Tensor], num_hops: int = 1) -> Layer:

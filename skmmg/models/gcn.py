@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, cast
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from skmmg.graph import Schema
 from skmmg.models._homogeneous import HomogeneousBackbone, HomogeneousSpec, Step
-from skmmg.models._layerwise import Layer, layer_on_graph
+from skmmg.models._layerwise import Layer, layers_with_scale
 from skmmg.nn import GraphTensors
 from skmmg.nn._edges import EdgeType
 from skmmg.nn._homogeneous import HomogeneousGraph, inverse_root, normalized_adjacency
@@ -128,31 +128,22 @@ class GCNBackbone(HomogeneousBackbone):
             nn.init.zeros_(conv.bias)
 
     def stages(self) -> list[Layer]:
-        """The layers one by one, for `Layerwise`.
-
-        An edge's weight depends on the edges into its source: a first layer finds the scale of
-        every node, and the others take it along as a channel.
-        """
+        """The layers one by one, for `Layerwise`."""
 
         def loops(graph: GraphTensors, dtype: torch.dtype) -> HomogeneousGraph:
             return self._derived(graph, dtype, "self_loops", HomogeneousGraph.with_self_loops)
 
         def find_scale(h: Tensor, graph: GraphTensors) -> Tensor:
-            scale = inverse_root(loops(graph, h.dtype).degree())
-            return torch.cat([h, scale[None, :, None]], 2)
+            return inverse_root(loops(graph, h.dtype).degree())[None, :, None]
 
-        def layer(conv: nn.Linear, is_last: bool) -> Layer:
-            def run(h: Tensor, graph: GraphTensors) -> Tensor:
-                x, scale = h[0, :, :-1], h[0, :, -1:]
-                x = scale * (x @ conv.weight.t())
-                x = (scale * (loops(graph, h.dtype).matrix() @ x) + conv.bias).relu()
-                return (x if is_last else torch.cat([x, scale], 1))[None]
+        def layer(conv: nn.Linear) -> Callable[[Tensor, GraphTensors, Tensor], Tensor]:
+            def run(h: Tensor, graph: GraphTensors, scale: Tensor) -> Tensor:
+                x = (scale * (h @ conv.weight.t()))[0]
+                return (scale * (loops(graph, h.dtype).matrix() @ x) + conv.bias).relu()
 
-            return layer_on_graph(run)
+            return run
 
-        last = len(self.convs) - 1
-        layers = [layer(cast("nn.Linear", conv), i == last) for i, conv in enumerate(self.convs)]
-        return [layer_on_graph(find_scale), *layers] if layers else []
+        return layers_with_scale(find_scale, [layer(cast("nn.Linear", c)) for c in self.convs])
 
     def _step(self, graph: GraphTensors, dtype: torch.dtype) -> Step:
         matrix = self._derived(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, cast
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from skmmg._sklearn import Interval, StrOptions
 from skmmg.graph import Schema
 from skmmg.models._base import ModelOutput, ModelSpec, make_encoder
-from skmmg.models._layerwise import Layer, Layerwise, layer_on_graph
+from skmmg.models._layerwise import Layerwise, layers_with_scale
 from skmmg.nn import BlockGCNConv, CrossModalAttention, GraphTensors
 from skmmg.nn._dropout import dropout
 from skmmg.nn._edges import stack_slices
@@ -193,21 +194,12 @@ class MMGCNModule(nn.Module):
         def complete(h: Tensor, graph: GraphTensors) -> Tensor:
             return self._activate(self.encoder.complete(h, graph))
 
-        # an edge's weight depends on the edges into its source: its scale is a channel
         def find_scale(h: Tensor, graph: GraphTensors) -> Tensor:
             blocks = convs[0].blocks(graph, self.modalities, self.edge_types)
-            return torch.cat([h, convs[0].scale(blocks, self.inter())], 2)
-
-        def layer(conv: BlockGCNConv) -> Layer:
-            def run(h: Tensor, graph: GraphTensors) -> Tensor:
-                h, scale = h[..., :-1], h[..., -1:]
-                h = self._convolve(conv, h, graph, scale)
-                return h if conv is convs[-1] else torch.cat([h, scale], 2)
-
-            return layer_on_graph(run)
+            return convs[0].scale(blocks, self.inter())
 
         convs = list(cast("Iterable[BlockGCNConv]", self.convs))
-        layers = [layer_on_graph(find_scale), *map(layer, convs)] if convs else []
+        layers = layers_with_scale(find_scale, [partial(self._convolve, conv) for conv in convs])
         return Layerwise(self.encoder.project, complete, layers, self._read_out)
 
     def _convolve(
