@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from skmmg.retrieval import VectorIndex, make_index
+from skmmg.retrieval._nearest import without_itself
 
 # by modality: vectors (n_items, d), and which of the items have it
 Encoded = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -105,13 +106,3 @@ class Gallery:
         # to build an index in a store again would replace the gallery that others search
         stored = {m: index for m, index in self._indexes.items() if index.is_stored}
         return {**self.__dict__, "_indexes": stored}
-
-
-def without_itself(
-    distances: np.ndarray, ids: np.ndarray, own: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Drop each query from its neighbours, or the last neighbour where it is not among them."""
-    dropped = ids == own[:, None]
-    dropped[~dropped.any(1), -1] = True
-    shape = (len(ids), ids.shape[1] - 1)
-    return distances[~dropped].reshape(shape), ids[~dropped].reshape(shape)

@@ -16,13 +16,14 @@ from skmmg._sklearn import Interval, StrOptions, fit_context
 from skmmg.estimators._base import GraphEstimator
 from skmmg.estimators._classic import ClassicSpec
 from skmmg.estimators._folds import ATTACH
-from skmmg.estimators._gallery import without_itself
 from skmmg.estimators._labels import KnownLabels
 from skmmg.estimators._params import GRAPHS
 from skmmg.estimators._query_encoder import RETRIEVAL_MODELS, QueryEncoder, check_one_class_each
 from skmmg.metrics import mean_average_precision, recall_at_k
+from skmmg.metrics._scorer import check_answers
 from skmmg.models import ModelSpec
 from skmmg.retrieval import VectorIndex, make_index
+from skmmg.retrieval._nearest import without_itself
 from skmmg.retrieval._vectors import check_count
 
 # queries whose whole rankings are held at a time: 64 MiB
@@ -443,11 +444,7 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         check_is_fitted(self)
         query = self._chosen("query", query, self.query_)
         gallery = self._chosen("gallery", gallery, self.gallery_)
-        if y is None and query == gallery:
-            raise ValueError(
-                f"Within one modality, {query!r}, no item has another one as its pair. Pass y, "
-                "whose classes say what is right, or score between two modalities."
-            )
+        check_answers(query, gallery, y)
         queries, asks = self._vectors_of_some(X, query)
         items, answers = self._vectors_of_some(X, gallery)
         if y is None:

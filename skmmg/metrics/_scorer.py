@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 
 from skmmg.metrics import _ranking
 from skmmg.retrieval import make_index
+from skmmg.retrieval._nearest import without_itself
 
 _LOWER_IS_BETTER = {"median_rank"}
 _METRICS = {
@@ -48,11 +49,7 @@ class RetrievalScorer:
         X, estimator = _unwrap(X, estimator)
         query = estimator.query_ if self.query is None else self.query
         gallery = estimator.gallery_ if self.gallery is None else self.gallery
-        if query == gallery and y is None:
-            raise ValueError(
-                f"Within one modality, {query!r}, no item has another one as its pair. Pass y, "
-                "whose classes say what is right, or score between two modalities."
-            )
+        check_answers(query, gallery, y)
         neighbors = self._rank(estimator, X, query, gallery)
         positions = np.arange(len(neighbors))
         relevant = (positions,) if y is None else (y, y)
@@ -73,10 +70,17 @@ class RetrievalScorer:
             )
         if query != gallery:
             return make_index().fit(items).search(queries, k)[1]
-        ids = make_index().fit(items).search(queries, k + 1)[1]
-        is_own = ids == np.arange(len(ids))[:, None]
-        is_own[~is_own.any(axis=1), -1] = True
-        return ids[~is_own].reshape(len(ids), k)
+        found = make_index().fit(items).search(queries, k + 1)
+        return without_itself(*found, np.arange(len(items)))[1]
+
+
+def check_answers(query: str, gallery: str, y: Any) -> None:
+    """Let queries pass that have an answer other than themselves."""
+    if query == gallery and y is None:
+        raise ValueError(
+            f"Within one modality, {query!r}, no item has another one as its pair. Pass y, "
+            "whose classes say what is right, or score between two modalities."
+        )
 
 
 def _unwrap(X: Any, estimator: Any) -> tuple[Any, Any]:

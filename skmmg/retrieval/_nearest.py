@@ -60,6 +60,14 @@ def nearest(queries: Vectors, gallery: Vectors, k: int, bfloat16: bool | None = 
     return scores, rows
 
 
+def without_itself(distances: Vectors, ids: Ids, own: Ids) -> Found:
+    """Drop each query from its neighbours, or the last neighbour where it is not among them."""
+    dropped = ids == own[:, None]
+    dropped[~dropped.any(axis=1), -1] = True
+    shape = (len(ids), ids.shape[1] - 1)
+    return distances[~dropped].reshape(shape), ids[~dropped].reshape(shape)
+
+
 def score_pairs(queries: Vectors, rows: Vectors) -> Vectors:
     """Return cosines of query i and of each row of rows[i]: (n, d) and (n, m, d) to (n, m).
 
