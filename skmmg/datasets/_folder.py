@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -128,19 +130,26 @@ def _arrays(folder: Path, pattern: str) -> dict[tuple[str, ...], Path]:
 
 def _read(file: Path, mapped: bool = False) -> Any:
     """An array, or a sparse matrix."""
-    try:
+    writer = "numpy.save" if file.suffix == ".npy" else "scipy.sparse.save_npz"
+    with _told_if_damaged(
+        f"{file} must be of the form that {writer} writes, without Python objects"
+    ):
         if file.suffix == ".npy":
             array = np.lib.format.open_memmap(file, mode="r")  # np.load would open archives, too
             return array if mapped else np.array(array)
         with file.open("rb") as stream:
             return sparse.load_npz(stream)
+
+
+@contextmanager
+def _told_if_damaged(what: str) -> Iterator[None]:
+    """Say what a file must be where reading it fails: a damaged one raises anything."""
+    try:
+        yield
     except MemoryError:
         raise
-    except Exception as error:  # a damaged file raises anything, from EOFError to TokenError
-        writer = "numpy.save" if file.suffix == ".npy" else "scipy.sparse.save_npz"
-        raise ValueError(
-            f"{file} must be of the form that {writer} writes, without Python objects: {error}"
-        ) from error
+    except Exception as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def _read_edges(file: Path) -> Any:
@@ -171,13 +180,12 @@ def _read_split(folder: Path, target: npt.NDArray[Any] | None) -> dict[str, npt.
     file = folder / "split.npz"
     if not file.is_file():
         return {}
-    try:
-        with file.open("rb") as stream, np.lib.npyio.NpzFile(stream) as split:
-            parts = {name: split[name] for name in split.files}
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise ValueError(f"split.npz must be as numpy.savez writes it: {error}") from error
+    with (
+        _told_if_damaged("split.npz must be as numpy.savez writes it"),
+        file.open("rb") as stream,
+        np.lib.npyio.NpzFile(stream) as split,
+    ):
+        parts = {name: split[name] for name in split.files}
     if not set(_PARTS) <= set(parts) or target is None:
         raise ValueError(
             f"split.npz must hold {', '.join(_PARTS)}, ids of the nodes in labels, got "
