@@ -117,9 +117,9 @@ class AutoModel(ModelSpec):
     ) -> Choice:
         """Search with clones of `estimator`."""
         params = estimator.get_params(deep=False)
+        deadline = time.monotonic() + (np.inf if self.time_budget is None else self.time_budget)
         candidates = self._candidates(params)
         self._try(estimator, X, y, sample_weight, seed)
-        deadline = time.monotonic() + (np.inf if self.time_budget is None else self.time_budget)
         search = HalvingGridSearchCV(
             clone(estimator).set_callbacks(_StopAt(deadline)).set_params(random_state=seed),
             candidates,

@@ -42,6 +42,7 @@ from skmmg.training import (
     infer_in_blocks,
     private_seed,
     train,
+    without_gradients,
 )
 
 FittedState = dict[str, Any]
@@ -324,16 +325,15 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         check_is_fitted(self)
         return self._infer_focus(self._new_focus(X), self.__dict__)
 
+    @without_gradients()
     def _infer_focus(self, focus: Focus, state: FittedState) -> ModelOutput:
         """Output of the module of a fitted state."""
         module = self._inference_module(state)
-        # what a graph keeps has to serve training as well
-        with torch.inference_mode(False), torch.no_grad():
-            if self.batch_size is not None:
-                return self._infer_in_blocks(module, focus, state, self.batch_size)
-            graph = self._inference_tensors(focus)
-            ids = torch.tensor(focus.ids, device=graph.device)
-            return compute(getattr(module, "infer", module), graph, ids, self.precision)
+        if self.batch_size is not None:
+            return self._infer_in_blocks(module, focus, state, self.batch_size)
+        graph = self._inference_tensors(focus)
+        ids = torch.tensor(focus.ids, device=graph.device)
+        return compute(getattr(module, "infer", module), graph, ids, self.precision)
 
     def _infer_in_blocks(
         self, module: nn.Module, focus: Focus, state: FittedState, batch_size: int
@@ -364,16 +364,16 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         dtype = getattr(X, "dtype", None)
         return embedding.astype(dtype) if dtype in (np.float32, np.float64) else embedding
 
+    @without_gradients()
     def _read_attention(self, X: NodeView) -> list[Attention]:
         """Attention of every layer, edges in the order of the graph's `edge_index`."""
         check_is_fitted(self)
+        graph = self._inference_tensors(self._new_focus(X))
         read = getattr(self._inference_module(self.__dict__), "edge_attention", None)
         if read is None:
             return []
-        precision = autocast(self.precision, choose_device(self.device))
-        with torch.inference_mode(False), torch.no_grad(), precision:
-            graph = self._inference_tensors(self._new_focus(X))
-            edges = graph.edges(self.schema_.edge_types)
+        edges = graph.edges(self.schema_.edge_types)
+        with autocast(self.precision, choose_device(self.device)):
             return [layer.by_relation(edges) for layer in read(graph)]
 
     def _inference_dtype(self) -> torch.dtype:
@@ -404,10 +404,8 @@ def _check_finite(module: nn.Module, net: GraphNet) -> None:
     """Raise where training has led to weights that are no numbers."""
     if all(bool(value.isfinite().all()) for value in module.state_dict().values()):
         return
-    losses = [row["train_loss"] for row in net.history]
-    epoch = (
-        int(np.argmin(np.isfinite(losses))) + 1 if not np.isfinite(losses).all() else len(losses)
-    )
+    finite = np.isfinite([row["train_loss"] for row in net.history])
+    epoch = len(finite) if finite.all() else int(finite.argmin()) + 1
     raise ValueError(
         f"Training diverged: the weights are not finite after epoch {epoch}. Lower lr, or scale "
         "features and weights of samples that are huge."

@@ -27,6 +27,7 @@ from skmmg.training import (
     choose_device,
     compute,
     scale_features,
+    without_gradients,
 )
 
 RETRIEVAL_MODELS = {**MODELS, DualMLP.name: DualMLP, **CLASSIC}
@@ -265,6 +266,7 @@ class QueryEncoder(GraphEstimator):
                 total[has] += self._encode(focus.at(focus.ids[has]), name)
         return total
 
+    @without_gradients()
     def _encode_by_module(self, focus: Focus, modality: str) -> np.ndarray:
         """Items of one fold after the other; those that were not fitted are one of their own."""
         module = self._inference_module(self.__dict__)
@@ -279,9 +281,8 @@ class QueryEncoder(GraphEstimator):
         for fold in np.unique(groups):
             ids = focus.ids[groups == fold]
             seen = graphs.make(graph, ids, fold, modality)
-            with torch.no_grad():
-                seen_ids = torch.tensor(ids, device=graph.device)
-                output = compute(module, seen, seen_ids, self.precision)
+            seen_ids = torch.tensor(ids, device=graph.device)
+            output = compute(module, seen, seen_ids, self.precision)
             out[groups == fold] = output.logits.cpu().numpy()
         return out
 

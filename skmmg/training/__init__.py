@@ -12,7 +12,13 @@ from skmmg.training._progress import EpochTasks
 from skmmg.training._queries import hide, silence
 from skmmg.training._store import GraphStore
 from skmmg.training._tensors import Statistics, column_statistics, graph_tensors, scale_features
-from skmmg.training._train import OPTIMIZERS, choose_device, private_seed, train
+from skmmg.training._train import (
+    OPTIMIZERS,
+    choose_device,
+    private_seed,
+    train,
+    without_gradients,
+)
 
 __all__ = [
     "FUSED",
@@ -41,4 +47,5 @@ __all__ = [
     "scale_features",
     "silence",
     "train",
+    "without_gradients",
 ]

@@ -112,6 +112,16 @@ def private_seed(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def without_gradients() -> Iterator[None]:
+    """Infer as in `torch.no_grad`, even if the caller is in inference mode.
+
+    Tensors that a graph keeps have to serve training as well, and those of inference mode do not.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
 def choose_device(device: str) -> torch.device:
     """The device of that name; "auto" takes a GPU where there is one."""
     if device != "auto":
