@@ -374,7 +374,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
             return []
         edges = graph.edges(self.schema_.edge_types)
         with autocast(self.precision, choose_device(self.device)):
-            return [layer.by_relation(edges) for layer in read(graph)]
+            return [layer.by_relation(edges).cpu() for layer in read(graph)]
 
     def _inference_dtype(self) -> torch.dtype:
         """float64 for rows: in float32 a row's result would depend on the batch it comes in."""

@@ -414,7 +414,8 @@ class MultiModalGraphClassifier(
         Returns
         -------
         list of Attention
-            One per layer. Values are by edge type, in the order of the graph's `edge_index`.
+            One per layer. Values are tensors on the CPU by edge type, in the order of the graph's
+            `edge_index`.
 
         Raises
         ------

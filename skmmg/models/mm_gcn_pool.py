@@ -11,7 +11,6 @@ from torch_geometric.nn import (
     GATConv,
     GCNConv,
     SAGEConv,
-    global_max_pool,
     global_mean_pool,
 )
 
@@ -237,8 +236,10 @@ class PooledBranch(nn.Module):
             kept, score = pool(x, edges, batch)
             edges, weight = filter_edges(edges, weight, kept, len(x))
             x, batch = x[kept] * score, batch[kept]
-            mean, largest = (
-                readout(x, batch, size=n_graphs) for readout in (global_mean_pool, global_max_pool)
+            mean = global_mean_pool(x, batch, size=n_graphs)
+            # what global_max_pool computes, which warns on a GPU that torch-scatter were faster
+            largest = torch.zeros_like(mean).scatter_reduce(
+                0, batch[:, None].expand_as(x), x, "amax", include_self=False
             )
             out = out + torch.cat([mean, largest], 1)
         return out

@@ -46,6 +46,15 @@ class Attention:
     align: dict[EdgeType, Tensor] | None
     weight: dict[EdgeType, Tensor]
 
+    def cpu(self) -> Attention:
+        """The same on the CPU."""
+        return Attention(
+            **{
+                name: part and {edge_type: values.cpu() for edge_type, values in part.items()}
+                for name, part in vars(self).items()
+            }
+        )
+
 
 @dataclass(frozen=True)
 class EdgeAttention:

@@ -123,7 +123,22 @@ def without_gradients() -> Iterator[None]:
 
 
 def choose_device(device: str) -> torch.device:
-    """The device of that name; "auto" takes a GPU where there is one."""
-    if device != "auto":
-        return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device of that name; "auto" takes a GPU where there is one.
+
+    Raises
+    ------
+    ValueError
+        If torch knows no such device, or cannot compute on it here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.ones(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch is built without it
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise ValueError(
+            f"device={device!r} cannot be used here: {reason}. "
+            'Set device="auto", which takes a GPU where there is one, or device="cpu"; '
+            "`set_params` does it for a fitted estimator, too."
+        ) from error
+    return torch.device(device)

@@ -98,6 +98,12 @@ def test_auto_takes_a_device_that_is_there() -> None:
     assert choose_device("cpu") == CPU
 
 
+@pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
+def test_a_device_that_torch_cannot_compute_on_is_an_error(device: str) -> None:
+    with pytest.raises(ValueError, match=f"device='{device}' cannot be used .* device=\"auto\""):
+        choose_device(device)
+
+
 # ------------------------------------------------------------------------------ epochs
 
 
