@@ -101,7 +101,7 @@ class MultiModalGraphClassifier(
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes in the loss, or in the probe.
     device : str, default="auto"
-        A torch device; "auto" takes a GPU where there is one.
+        "cpu", "cuda" or "cuda:1"; "auto" takes a GPU where there is one.
     precision : {"auto", "float32", "float64", "bf16"}, default="auto"
         "auto" trains in float32; it infers views in float32, and rows of a 2-D X in float64, so
         that a row's result does not depend on the batch it comes in. "bf16" trains and infers with

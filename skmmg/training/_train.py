@@ -106,9 +106,13 @@ def private_seed(seed: int, device: torch.device) -> Iterator[None]:
 
     They belong to the process: threads that train wait for each other.
     """
-    devices: list[Any] = [device] if device.type == "cuda" else []
+    on_gpu = device.type == "cuda"
+    devices: list[Any] = [device] if on_gpu else []
     with _generators, torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed is for all GPUs
+        if on_gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield
 
 
@@ -123,22 +127,24 @@ def without_gradients() -> Iterator[None]:
 
 
 def choose_device(device: str) -> torch.device:
-    """The device of that name; "auto" takes a GPU where there is one.
+    """The device of that name, with its number; "auto" takes a GPU where there is one.
 
     Raises
     ------
     ValueError
-        If torch knows no such device, or cannot compute on it here.
+        If torch cannot compute on it here, or it is neither a CPU nor a CUDA device.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    advice = (
+        'Set device="auto", which takes a GPU where there is one, or device="cpu"; `set_params` '
+        "does it for a fitted estimator, too."
+    )
     try:
-        torch.ones(1, device=device).item()
+        chosen = torch.ones(1, device=device).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch is built without it
         reason = str(error).partition("\n")[0].partition(". ")[0]
-        raise ValueError(
-            f"device={device!r} cannot be used here: {reason}. "
-            'Set device="auto", which takes a GPU where there is one, or device="cpu"; '
-            "`set_params` does it for a fitted estimator, too."
-        ) from error
-    return torch.device(device)
+        raise ValueError(f"device={device!r} cannot be used here: {reason}. {advice}") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"device has to be a CPU or a CUDA device, got {device!r}. {advice}")
+    return chosen

@@ -100,8 +100,18 @@ def test_auto_takes_a_device_that_is_there() -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
 def test_a_device_that_torch_cannot_compute_on_is_an_error(device: str) -> None:
-    with pytest.raises(ValueError, match=f"device='{device}' cannot be used .* device=\"auto\""):
+    with pytest.raises(ValueError, match=f"device.*'{device}'.* Set device=\"auto\""):
         choose_device(device)
+
+
+def test_a_private_seed_does_not_touch_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    with private_seed(0, CPU):
+        drawn = torch.rand(3)
+    torch.manual_seed(0)
+    assert seeded == [0]  # by torch.manual_seed alone
+    assert torch.equal(drawn, torch.rand(3))
 
 
 # ------------------------------------------------------------------------------ epochs
