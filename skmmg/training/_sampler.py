@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -85,22 +85,14 @@ class _Incoming:
         )
 
 
-@dataclass
-class _Found:
-    """What a sample has found so far."""
-
-    seen: dict[str, np.ndarray]  # marks of all nodes, by type
-    nodes: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    edges: dict[EdgeType, list[tuple[np.ndarray, ...]]] = field(default_factory=dict)
-
-
 class NeighborSampler:
     r"""Draw in-neighbours without replacement, hop by hop, in every relation.
 
     A node draws when it is found, once, from each of its relations. What it draws is a function of
-    the seed, the relation and the node alone (Floyd's algorithm on the hash splitmix64), so that
-    it depends neither on the other nodes of the batch, nor on their order, nor on whether numba is
-    installed: two processes that share a batch draw what one would.
+    the seed, the relation and the node alone (Floyd's algorithm on the hash splitmix64; where fewer
+    edges stay out than are taken, it chooses these), so that it depends neither on the other nodes
+    of the batch, nor on their order, nor on whether numba is installed: two processes that share a
+    batch draw what one would.
 
     Parameters
     ----------
@@ -136,7 +128,7 @@ class NeighborSampler:
         }
         n_edges = sum(index.shape[1] for index in edge_index.values())
         self._kernels = _kernels(n_edges, compiled)
-        self._scratch: list[dict[str, np.ndarray]] = []
+        self._marks: list[dict[str, Any]] = []  # `Marks` of the kernels, to be used again
 
     def sample(
         self, seeds: Mapping[str, np.ndarray], hops: Sequence[Hop], seed: int = 0
@@ -155,65 +147,62 @@ class NeighborSampler:
         Returns
         -------
         Neighborhood
-            The seeds, what was found from them, and the drawn edges. The edges into one node are
-            in the order that they have in the graph.
+            The seeds, what was found from them, and the drawn edges. Where all edges into a node
+            are taken, they are in the order that they have in the graph.
         """
-        # popping and appending are atomic, so that two threads never share a scratch
-        scratch = self._scratch.pop() if self._scratch else self._make_scratch()
-        found = _Found(scratch)
-        front: Mapping[str, np.ndarray] = seeds
+        # popping and appending are atomic, so that two threads never share marks
+        marks = self._marks.pop() if self._marks else self._make_marks()
         for node_type, ids in seeds.items():
-            scratch[node_type][ids] = 0
-            found.nodes[node_type] = [ids]
+            marks[node_type].add(ids)
+        keys = dict(
+            zip(self._relations, _sampler_numpy.keys(seed, len(self._relations)), strict=True)
+        )
+        drawn: dict[EdgeType, list[_sampler_numpy.Part]] = {e: [] for e in self._relations}
         for hop in hops:
-            front = self._step(found, _restrict(front, hop.only), hop.fan_out, seed)
-        part = self._collect(found)
-        for node_type, ids in part.nodes.items():
-            scratch[node_type][ids] = -1
-        self._scratch.append(scratch)
+            front = {t: marks[t].fresh() for t in marks}
+            self._step(drawn, marks, _restrict(front, hop.only), hop.fan_out, keys)
+        part = self._collect(drawn, marks)
+        for mark in marks.values():
+            mark.clear()
+        self._marks.append(marks)
         return part
 
-    def _make_scratch(self) -> dict[str, np.ndarray]:
-        return {t: np.full(n, -1, dtype=np.int64) for t, n in self.num_nodes.items()}
+    def _make_marks(self) -> dict[str, Any]:
+        return {t: self._kernels.Marks(n) for t, n in self.num_nodes.items()}
 
     def _step(
-        self, found: _Found, front: Mapping[str, np.ndarray], fan_out: int, seed: int
-    ) -> dict[str, np.ndarray]:
-        """Draw edges into the nodes of the front; return the nodes that are new."""
-        fresh: dict[str, list[np.ndarray]] = {}
-        for number, (edge_type, incoming) in enumerate(self._relations.items()):
-            src_type, _, dst_type = edge_type
-            nodes = front.get(dst_type)
-            if nodes is None or not len(nodes) or not len(incoming.source):
-                continue
-            draw = self._kernels.draw(
-                incoming.indptr,
-                incoming.source,
-                nodes,
-                np.iinfo(np.int64).max if fan_out < 0 else fan_out,
-                _sampler_numpy.key(seed, number),
-                found.seen[src_type],
-            )
-            found.edges.setdefault(edge_type, []).append(draw[:3])
-            fresh.setdefault(src_type, []).append(draw[3])
-        new = {t: np.concatenate(parts) for t, parts in fresh.items()}
-        for node_type, ids in new.items():
-            found.nodes.setdefault(node_type, []).append(ids)
-        return new
-
-    def _collect(self, found: _Found) -> Neighborhood:
-        """Number the found nodes, in the order of their ids."""
-        nodes = {t: _sorted(found.nodes.get(t, []), seen) for t, seen in found.seen.items()}
-        for node_type, ids in nodes.items():
-            found.seen[node_type][ids] = np.arange(len(ids))
-        index, weight = {}, {}
+        self,
+        drawn: dict[EdgeType, list[_sampler_numpy.Part]],
+        marks: Mapping[str, Any],
+        front: Mapping[str, np.ndarray],
+        fan_out: int,
+        keys: Mapping[EdgeType, np.uint64],
+    ) -> None:
+        """Draw edges into the nodes of the front; mark their sources."""
+        limit = np.iinfo(np.int64).max if fan_out < 0 else fan_out
         for edge_type, incoming in self._relations.items():
-            parts = found.edges.get(edge_type, [])
-            ends = found.seen[edge_type[0]], found.seen[edge_type[2]]
-            index[edge_type] = self._kernels.number(parts, *ends)
-            if incoming.weight is not None:
-                drawn = np.concatenate([np.zeros(0, dtype=np.int64), *(p[2] for p in parts)])
-                weight[edge_type] = incoming.weight[drawn]
+            nodes = front[edge_type[2]]
+            if not len(nodes) or not len(incoming.source):
+                continue
+            edges = self._kernels.draw(
+                incoming.indptr, incoming.source, nodes, limit, keys[edge_type]
+            )
+            marks[edge_type[0]].add(edges[0])
+            drawn[edge_type].append((nodes, *edges))
+
+    def _collect(
+        self, drawn: Mapping[EdgeType, list[_sampler_numpy.Part]], marks: Mapping[str, Any]
+    ) -> Neighborhood:
+        """Number the found nodes, in the order of their ids."""
+        nodes = {t: mark.number() for t, mark in marks.items()}
+        index, weight = {}, {}
+        for edge_type, parts in drawn.items():
+            ends = marks[edge_type[0]], marks[edge_type[2]]
+            index[edge_type] = self._kernels.number_ends(parts, *ends)
+            all_weights = self._relations[edge_type].weight
+            if all_weights is not None:
+                positions = np.concatenate([np.zeros(0, dtype=np.int64), *(p[3] for p in parts)])
+                weight[edge_type] = all_weights[positions]
         return Neighborhood(nodes, index, weight)
 
 
@@ -221,12 +210,6 @@ def _restrict(front: Mapping[str, np.ndarray], only: Masks | None) -> Mapping[st
     if only is None:
         return front
     return {t: ids[only[t][ids]] for t, ids in front.items()}
-
-
-def _sorted(parts: list[np.ndarray], seen: np.ndarray) -> np.ndarray:
-    ids = np.concatenate([np.zeros(0, dtype=np.int64), *parts])
-    # looking through all nodes is cheaper than sorting many of them
-    return np.flatnonzero(seen >= 0) if len(ids) > len(seen) // 16 else np.sort(ids)
 
 
 def _kernels(n_edges: int, compiled: bool | None) -> ModuleType:

@@ -105,6 +105,31 @@ def test_numba_and_numpy_draw_the_same(fan_out: int) -> None:
             assert sorted(first) == sorted(second)
 
 
+@pytest.mark.parametrize("fan_out", [1, 2, 7, 16, 17, 40, 64, 70])
+def test_numba_and_numpy_draw_the_same_in_the_same_order_of_any_degree(fan_out: int) -> None:
+    pytest.importorskip("numba")
+    degree = np.arange(150)
+    rng = np.random.default_rng(0)
+    node = rng.permutation(np.repeat(degree, degree))
+    edges = {("b", "to", "a"): np.stack([rng.integers(300, size=len(node)), node])}
+    weights = {("b", "to", "a"): np.arange(len(node))}
+
+    parts = [
+        NeighborSampler(edges, {"a": 150, "b": 300}, weights, compiled=c).sample(
+            {"a": degree}, [Hop(fan_out)], seed=5
+        )
+        for c in (False, True)
+    ]
+
+    for part in parts:
+        drawn = np.bincount(part.edge_index["b", "to", "a"][1], minlength=150)
+        assert_array_equal(drawn, np.minimum(degree, fan_out))
+        assert len(np.unique(part.edge_weight["b", "to", "a"])) == drawn.sum()
+        assert_array_equal(part.nodes["b"], parts[0].nodes["b"])
+        assert_array_equal(*(p.edge_index["b", "to", "a"] for p in (part, parts[0])))
+        assert_array_equal(*(p.edge_weight["b", "to", "a"] for p in (part, parts[0])))
+
+
 @pytest.mark.parametrize("compiled", KINDS)
 def test_a_node_draws_the_same_in_every_batch_with_the_same_seed(compiled: bool) -> None:
     sampler = make_sampler(compiled)
@@ -143,6 +168,31 @@ def test_every_edge_is_drawn_equally_often(compiled: bool) -> None:
     assert (abs(off - 400 / 3) < 5 * np.sqrt(400 / 3)).all()
 
 
+@pytest.mark.parametrize("compiled", KINDS)
+@pytest.mark.parametrize(("degree", "fan_out"), [(5, 4), (10, 5), (10, 7), (64, 40), (65, 40)])
+def test_every_set_of_neighbours_is_as_likely_at_every_node(
+    compiled: bool, degree: int, fan_out: int
+) -> None:
+    if compiled:
+        pytest.importorskip("numba")
+    n_nodes = 4000
+    edge = np.arange(n_nodes * degree)
+    edges = {("b", "to", "a"): np.stack([edge % degree, edge // degree])}
+    sampler = NeighborSampler(edges, {"a": n_nodes, "b": degree}, compiled=compiled)
+
+    part = sampler.sample({"a": np.arange(n_nodes)}, [Hop(fan_out)], seed=1)
+
+    drawn = np.zeros((n_nodes, degree))
+    source, node = global_edges(part, ("b", "to", "a"))
+    drawn[node, source] = 1
+    assert (drawn.sum(1) == fan_out).all()
+    p = fan_out / degree
+    both = p * (fan_out - 1) / (degree - 1)
+    expected = np.where(np.eye(degree, dtype=bool), p, both)
+    error = drawn.T @ drawn / n_nodes - expected
+    assert (abs(error) < 5 * np.sqrt(expected * (1 - expected) / n_nodes)).all()
+
+
 def test_a_step_may_be_for_some_nodes_only() -> None:
     only = {t: np.zeros(n, dtype=bool) for t, n in N_NODES.items()}
 
@@ -152,10 +202,11 @@ def test_a_step_may_be_for_some_nodes_only() -> None:
     assert all(index.shape == (2, 0) for index in part.edge_index.values())
 
 
-def test_a_sampler_can_be_used_again_and_by_threads() -> None:
+@pytest.mark.parametrize("compiled", KINDS)
+def test_a_sampler_can_be_used_again_and_by_threads(compiled: bool) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    sampler, fresh = make_sampler(), make_sampler()
+    sampler = make_sampler(compiled)
 
     def sample(seed: int) -> Neighborhood:
         return sampler.sample({"movie": np.array([seed])}, [Hop(2), Hop(2)], seed)
@@ -164,6 +215,8 @@ def test_a_sampler_can_be_used_again_and_by_threads() -> None:
         parts = list(pool.map(sample, range(40)))
 
     for seed, part in enumerate(parts):
-        expected = fresh.sample({"movie": np.array([seed])}, [Hop(2), Hop(2)], seed)
+        expected = make_sampler(compiled).sample(
+            {"movie": np.array([seed])}, [Hop(2), Hop(2)], seed
+        )
         assert_array_equal(part.nodes["movie"], expected.nodes["movie"])
         assert_array_equal(part.edge_index[SIMILAR], expected.edge_index[SIMILAR])
