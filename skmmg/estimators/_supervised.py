@@ -107,6 +107,11 @@ class SupervisedMixin(GraphEstimator):
                 raise ValueError(f"y_val has classes that y does not have: {unknown.tolist()}.")
             watched_codes = np.searchsorted(self.classes_, labels)
             watched_weight = self._class_weights(self.classes_[codes])[watched_codes]
+            if not watched_weight.any():
+                raise ValueError(
+                    "y_val has to have a class whose class_weight is above 0, got only "
+                    f"{np.unique(labels).tolist()}. Give X_val nodes of other classes."
+                )
             return (focus, codes, weight), (watched, watched_codes, watched_weight)
         if not self.early_stopping:
             return (focus, codes, weight), None

@@ -39,9 +39,9 @@ class BatchPlan:
 class BatchLoader:
     """Yields batches of target nodes with their sampled neighbourhoods, made one ahead.
 
-    In training the nodes come in a new order and with new neighbours in every epoch; nodes without
-    a weight are left out. In validation order and neighbours are the same in every epoch, so that
-    epochs can be compared. Of several processes each gets every n-th node of a batch.
+    In training the nodes come in a new order and with new neighbours in every epoch. In validation
+    order and neighbours are the same in every epoch, so that epochs can be compared. Of several
+    processes each gets every n-th node of a batch.
     """
 
     def __init__(
@@ -52,18 +52,18 @@ class BatchLoader:
         self.store, self.plan, self.training = dataset.graph, plan, training
         self.ranks = Ranks.current()
         self.ids, self.y, self.weight = dataset.ids, dataset.y, dataset.weight
-        self.used = np.flatnonzero(self.weight.cpu().numpy() > 0)
         self.random = np.random.default_rng(plan.seed)
 
     def __len__(self) -> int:
-        return -(-len(self.used) // (self.plan.batch_size * self.ranks.count))
+        return -(-len(self.ids) // (self.plan.batch_size * self.ranks.count))
 
     def __iter__(self) -> Iterator[Batch]:
         return prefetch(self._batches())
 
     def _batches(self) -> Iterator[Batch]:
         random = self.random if self.training else np.random.default_rng(self.plan.seed)
-        order = random.permutation(self.used) if self.training else self.used
+        n_nodes = len(self.ids)
+        order = random.permutation(n_nodes) if self.training else np.arange(n_nodes)
         size = self.plan.batch_size * self.ranks.count
         for start in range(0, len(order), size):
             yield self._batch(order[start : start + size], int(random.integers(1 << 62)))
@@ -72,8 +72,7 @@ class BatchLoader:
         """Own share of the nodes that all processes handle at once."""
         at = torch.from_numpy(self.ranks.share(together)).to(self.ids.device)
         graph, ids = self.store.near(self.ids[at].cpu().numpy(), self.plan.num_neighbors, seed)
-        share = self.ranks.weight_share(self.weight, together)
-        return (graph, ids), (self.y[at], self.weight[at], share)
+        return (graph, ids), (self.y[at], self.weight[at], self.ranks.loss_share(together))
 
 
 def prefetch(items: Iterator[T]) -> Iterator[T]:

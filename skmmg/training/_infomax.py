@@ -50,5 +50,5 @@ class InfomaxLoss(nn.Module):
         wanted = torch.zeros_like(output.logits)
         wanted[:, 1] = 1.0
         losses = F.binary_cross_entropy_with_logits(output.logits, wanted, reduction="none")
-        loss = (losses.mean(1) * weight).sum() / weight.sum()
+        loss = (losses.mean(1) * weight).mean()
         return loss, {"bce": loss}

@@ -16,8 +16,10 @@ class ClassificationLoss(nn.Module):
 
         L = \frac{1}{1 + \kappa |M|} \Bigl(CE(O) + \kappa \sum_m CE(O^m)\Bigr) + \sum_k penalty_k
 
-    Every cross-entropy is a weighted mean over the nodes. A model without unimodal scores has
-    :math:`CE(O)` alone; :math:`\kappa`, 1 in the paper, is the output's `unimodal_weight`.
+    Every cross-entropy is a mean over the nodes of a batch, each times its weight. The weights have
+    a mean of 1 over all nodes (`NodeDataset`), so that a node counts the same in any batch. A model
+    without unimodal scores has :math:`CE(O)` alone; :math:`\kappa`, 1 in the paper, is the
+    output's `unimodal_weight`.
 
     References
     ----------
@@ -52,6 +54,5 @@ class SelfSupervisedLoss(nn.Module):
 
 
 def weighted_cross_entropy(logits: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean of the cross-entropies."""
-    losses = F.cross_entropy(logits, y, reduction="none")
-    return (losses * weight).sum() / weight.sum()
+    """Mean over the nodes of the cross-entropies times their weights."""
+    return (F.cross_entropy(logits, y, reduction="none") * weight).mean()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -39,16 +38,14 @@ class Ranks:
         own = together[self.rank :: self.count]
         return own if len(own) else together[:1]
 
-    def weight_share(self, weight: Tensor, together: np.ndarray) -> float | None:
+    def loss_share(self, together: np.ndarray) -> float | None:
         """What the own mean loss counts so that the mean over processes is the batch's.
 
         None where there is one process.
         """
         if self.count == 1:
             return None
-        weights = weight[torch.from_numpy(together).to(weight.device)]
-        own = weights[self.rank :: self.count].sum()
-        return float(self.count * own / weights.sum())
+        return self.count * len(together[self.rank :: self.count]) / len(together)
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module with gradients averaged over the processes, and rank 0's weights."""

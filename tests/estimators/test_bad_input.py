@@ -364,6 +364,17 @@ def test_weights_of_classes_are_finite_and_not_negative(weight: float, params: P
         fit(make_view(), params, class_weight={0: weight})
 
 
+@pytest.mark.parametrize("batch_size", [None, 8])
+def test_validation_data_without_a_weight_is_an_error(
+    X: NodeView, y: np.ndarray, params: Params, batch_size: int | None
+) -> None:
+    clf = MultiModalGraphClassifier(
+        **params, class_weight={0: 0.0, 1: 1.0, 2: 1.0}, batch_size=batch_size
+    )
+    with pytest.raises(ValueError, match=r"y_val has to have a class whose class_weight .* \[0\]"):
+        clf.fit(X, y, X_val=X[y == 0], y_val=y[y == 0])
+
+
 def test_early_stopping_leaves_every_class_a_sample_to_train_on(params: Params) -> None:
     labels = np.repeat(np.arange(15), 2)
     for seed in range(20):

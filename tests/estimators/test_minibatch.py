@@ -71,6 +71,34 @@ def test_mini_batches_learn(data: Any) -> None:
     assert clf.score(X[150:], y[150:]) > 0.6
 
 
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_a_weight_counts_in_a_batch_what_it_counts_on_the_whole_graph(
+    data: Any, batch_size: int
+) -> None:
+    X, y = data.graph.nodes("item"), data.target
+    params = {"class_weight": {0: 50.0, 1: 1.0, 2: 0.0}, **EXACT, "lr": 1e-12}
+
+    whole = MultiModalGraphClassifier(small("hgt"), **params).fit(X, y)
+    batched = MultiModalGraphClassifier(small("hgt"), batch_size=batch_size, **params).fit(X, y)
+
+    for name in ("train_loss", "train_acc", "valid_loss", "valid_acc"):
+        assert_allclose(losses(batched, name), losses(whole, name), rtol=1e-6)
+
+
+def test_a_rare_class_is_found_in_small_batches_by_its_weight() -> None:
+    rng = np.random.default_rng(0)
+    y = (rng.random(1500) < 0.04).astype(int)
+    X = MultiModalGraph({"item": {"x": rng.normal(size=(1500, 3)) + y[:, None]}}).nodes("item")
+    recall = {}
+    for weight in ("balanced", None):
+        clf = MultiModalGraphClassifier(
+            "mlp", class_weight=weight, batch_size=8, max_epochs=5, lr=0.01, random_state=0
+        )
+        recall[weight] = (clf.fit(X[:750], y[:750]).predict(X[750:]) == 1)[y[750:] == 1].mean()
+    assert recall["balanced"] > 0.5
+    assert recall[None] < 0.3
+
+
 def test_the_same_seed_gives_the_same_mini_batches(data: Any) -> None:
     X, y = data.graph.nodes("item"), data.target
 

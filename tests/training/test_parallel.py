@@ -102,33 +102,32 @@ def test_processes_agree_on_a_seed_and_differ_in_dropout(tmp_path: Path) -> None
         assert_array_equal(second[name], weight, err_msg=name)
 
 
-def test_the_shares_of_a_batch_are_its_nodes_and_their_weights_its_weight() -> None:
-    together, weight = np.array([4, 1, 3, 0, 2]), torch.tensor([1.0, 2.0, 0.5, 3.0, 1.5])
+def test_the_shares_of_a_batch_are_its_nodes_and_count_as_many() -> None:
+    together, every = np.array([4, 1, 3, 0, 2]), torch.tensor([1.0, 2.0, 0.5, 3.0, 1.5])
     ranks = [Ranks(rank, 2) for rank in range(2)]
 
     shares = [r.share(together) for r in ranks]
 
     assert sorted(np.concatenate(shares)) == [0, 1, 2, 3, 4]
-    counts = [r.weight_share(weight, together) for r in ranks]
-    means = [float((weight[s] * s).sum() / weight[s].sum()) for s in map(torch.tensor, shares)]
+    counts = [r.loss_share(together) for r in ranks]
+    means = [float(every[torch.from_numpy(share)].mean()) for share in shares]
     mean = np.mean([c * m for c, m in zip(counts, means, strict=True) if c is not None])
-    every = torch.arange(5)
-    assert_allclose(mean, float((weight * every).sum() / weight.sum()), rtol=1e-6)
+    assert_allclose(mean, float(every.mean()), rtol=1e-6)
 
 
 def test_a_process_without_a_share_stands_in_with_a_node_that_counts_nothing() -> None:
-    together, weight = np.array([7]), torch.ones(8)
+    together = np.array([7])
 
     assert_array_equal(Ranks(1, 2).share(together), [7])
-    assert Ranks(1, 2).weight_share(weight, together) == 0
-    assert Ranks(0, 2).weight_share(weight, together) == 2
+    assert Ranks(1, 2).loss_share(together) == 0
+    assert Ranks(0, 2).loss_share(together) == 2
 
 
 def test_one_process_has_everything() -> None:
     ranks = Ranks.current()
 
     assert ranks == Ranks(0, 1)
-    assert ranks.weight_share(torch.ones(3), np.arange(3)) is None
+    assert ranks.loss_share(np.arange(3)) is None
     assert ranks.agree(5) == 5
     module = torch.nn.Linear(1, 1)
     assert ranks.wrap(module) is module

@@ -146,6 +146,17 @@ def test_validation_loss_and_accuracy_are_those_of_scikit_learn() -> None:
     assert_allclose(row["valid_acc"], accuracy_score(LABELS, proba.argmax(1)))
 
 
+def test_weights_are_scaled_to_a_mean_of_one_and_nodes_without_one_are_left_out() -> None:
+    weight = np.arange(20.0)
+    weight[7] = 0.0
+
+    data = make_data(7.0 * weight)
+
+    assert data.ids.tolist() == [i for i in range(20) if i not in (0, 7)]
+    assert data.y.tolist() == LABELS[data.ids].tolist()
+    assert_allclose(data.weight, weight[data.ids] / weight[data.ids].mean())
+
+
 def test_a_weight_of_two_is_a_node_that_is_there_twice() -> None:
     doubled = np.ones(20)
     doubled[:5] = 2.0
