@@ -200,14 +200,18 @@ def scale_features(
     *,
     dtype: type[np.floating] = np.float64,
 ) -> np.ndarray | sp.csr_array:
-    """Scaled copy: NaN cells become the column's mean, which is 0, and so do missing rows."""
-    if sp.issparse(x):
+    """Scaled copy: NaN cells become the column's mean, which is 0, and so do missing rows.
+
+    A sparse matrix stays sparse unless a mean is to be subtracted: that of a dense one at `fit`.
+    """
+    if sp.issparse(x) and not mean.any():
         values = np.nan_to_num(x.data / scale[x.indices], nan=0.0)
         values = values * np.repeat(present, np.diff(x.indptr))
         return sp.csr_array((values.astype(dtype), x.indices, x.indptr), shape=x.shape)
     out = np.empty(x.shape, dtype=dtype)
-    for start in range(0, len(x), _BLOCK_ROWS):
-        block = np.asarray(x[start : start + _BLOCK_ROWS], dtype=np.float64)
+    for start in range(0, x.shape[0], _BLOCK_ROWS):
+        rows = x[start : start + _BLOCK_ROWS]
+        block = np.asarray(rows.toarray() if sp.issparse(rows) else rows, dtype=np.float64)
         out[start : start + _BLOCK_ROWS] = np.nan_to_num((block - mean) / scale, nan=0.0)
     out[~present] = 0.0
     return out

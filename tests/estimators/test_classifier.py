@@ -305,6 +305,25 @@ def test_sparse_rows_are_as_dense_ones(form: Any, rows: Bunch, params: Params) -
     assert_allclose(thin.predict_proba(form(data)), dense.predict_proba(data), atol=1e-4)
 
 
+@pytest.mark.parametrize("scaling", ["auto", "standardize"])
+def test_the_form_of_a_matrix_may_be_another_than_at_fit(
+    scaling: str, rows: Bunch, params: Params
+) -> None:
+    def as_view(x: Any) -> NodeView:
+        return MultiModalGraph({"x": x}).nodes()
+
+    data = (rows.data + 3.0) * (np.abs(rows.data) > 1)
+    forms = [data, sparse.csr_array(data)]
+    for fitted in forms:
+        clf = MultiModalGraphClassifier(scaling=scaling, **params).fit(fitted, rows.target)
+        assert_allclose(*(clf.predict_proba(form) for form in forms), atol=1e-6)
+        clf.set_params(setting="inductive").fit(as_view(fitted), rows.target)
+        found = [clf.predict_proba(as_view(form)) for form in forms]
+        blocks = clf.set_params(batch_size=7).predict_proba(as_view(forms[1]))
+        assert_allclose(found[0], found[1], atol=1e-6)
+        assert_allclose(blocks, found[0], atol=1e-6)
+
+
 def test_columns_can_be_chosen_by_the_start_of_their_names(rows: Bunch, params: Params) -> None:
     frame = pd.DataFrame(rows.data, columns=[f"a_{i}" for i in range(4)] + ["b_0", "b_1", "b_2"])
     by_name = MultiModalGraphClassifier(modalities={"a": "a_", "b": "b_"}, **params)

@@ -103,6 +103,12 @@ def test_items_of_the_class_are_found_where_there_are_labels(model: Any, pairs: 
     assert fitted.score(pairs.data[40:], pairs.target[40:]) > 0.9
 
 
+def test_the_form_of_queries_may_be_another_than_at_fit(pairs: Bunch) -> None:
+    fitted = make(pairs, "dual_mlp").fit(pairs.data + 1.0)
+    queries = pairs.data[:9] + 1.0
+    assert_allclose(fitted.transform(csr_array(queries)), fitted.transform(queries), atol=1e-6)
+
+
 def test_labels_make_items_of_a_class_answer_each_other(pairs: Bunch) -> None:
     X, y = pairs.data, pairs.target
     paired = make(pairs, objective="pairs").fit(X, y)

@@ -134,6 +134,19 @@ def test_a_sparse_cell_of_nan_becomes_zero_and_does_not_count(scaling: str) -> N
         assert_allclose(rest, others / np.sqrt(np.mean(others**2)))
 
 
+@pytest.mark.parametrize("scaling", ["auto", "standardize", None])
+def test_a_sparse_matrix_is_scaled_by_the_statistics_of_a_dense_one(scaling: str | None) -> None:
+    x = np.where(RNG.random((9000, 3)) < 0.5, RNG.normal(5.0, 2.0, size=(9000, 3)), 0.0)
+    x[3, 1] = np.nan
+    graph = MultiModalGraph({"x": x})
+    statistics, present = column_statistics(graph, scaling)["node"]["x"], np.arange(9000) != 7
+
+    dense, of_sparse = (scale_features(a, present, *statistics) for a in (x, sparse.csr_array(x)))
+
+    of_sparse = of_sparse.toarray() if sparse.issparse(of_sparse) else of_sparse
+    assert_allclose(of_sparse, dense)
+
+
 def test_auto_divides_a_sparse_matrix_by_one_number() -> None:
     x = sparse.random_array((40, 6), density=0.3, rng=np.random.default_rng(0)).tocsr()
     uneven = sparse.csr_array(MaxAbsScaler().fit_transform(x) * np.logspace(0, 4, 6))
