@@ -321,6 +321,24 @@ def test_gradients_reach_every_parameter(model: str, fusion: str | None, missing
     assert_every_parameter_counts(grads)
 
 
+@pytest.mark.parametrize("fusion", ["early", "late"])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_learned_state_of_what_is_missing_moves_from_where_it_starts(
+    model: str, fusion: str
+) -> None:
+    X, y = make_single_type_graph().nodes(), np.arange(9) % N_CLASSES
+    known = {"fusion": fusion} if MODELS[model]().get_params().get("late_fusion") else {}
+
+    start, moved = (
+        fit(small(model), X, y, missing="learned", max_epochs=n, **known).weights_[
+            "encoder.placeholder"
+        ]
+        for n in (1, 3)
+    )
+
+    assert (start != moved).any(axis=(1, 2)).all()  # of every modality
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("ablation", ["", *ABLATIONS])
 def test_gradients_reach_every_parameter_in_presets_and_ablations(
