@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 # Read once, when the OpenMP runtime and matplotlib are loaded, so before torch is. Processes that
 # joblib starts inherit them. Tiny graphs on two threads that spin cost up to a hundred times more.
@@ -15,6 +17,7 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import pytest
 import torch
+from pretend_device import pretend_device, real_device
 
 torch.set_num_threads(1)
 if not torch.cuda.is_available():
@@ -38,6 +41,17 @@ def data_folder() -> Callable[[str], Path]:
         return folder
 
     return find
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(pretend_device, id="pretended"),
+        pytest.param(real_device, id="real", marks=pytest.mark.gpu),
+    ]
+)
+def on_device(request: pytest.FixtureRequest) -> Callable[[], AbstractContextManager[Any]]:
+    """What has a device "cuda" within: a pretended one, or, in tests marked "gpu", a real one."""
+    return request.param
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """A CUDA device that is a note on storages: what goes where is tested on machines without a GPU.
 
+With `real_device` in its place the same tests run on a GPU.
+
 Everything is computed on the CPU by PyTorch's own operators. What is put on "cuda" is remembered by
 its storage, and as CUDA does, operators refuse tensors of both devices, and tensors of the device
 are refused to NumPy and to CPU kernels. What CUDA computes otherwise than a CPU is not seen here.
@@ -30,6 +32,11 @@ _PLACES: dict[Any, Callable[[torch.device], Any]] = {
 }
 
 
+# how far results may be from the CPU's: of the same weights, and of weights trained there
+CLOSE, TRAINED = {"rtol": 1e-4, "atol": 1e-6}, {"rtol": 1e-3, "atol": 1e-4}
+CLOSE_ON_GPU, TRAINED_ON_GPU = {"rtol": 1e-3, "atol": 1e-4}, {"rtol": 1e-2, "atol": 5e-3}
+
+
 class WrongDeviceError(RuntimeError):
     """Tensors of two devices met, or the CPU was to read one of the device."""
 
@@ -37,10 +44,17 @@ class WrongDeviceError(RuntimeError):
 class PretendDevice(TorchFunctionMode):
     """Notes on storages. Tensors that autograd makes have none and go with whatever they meet."""
 
+    close, trained = CLOSE, TRAINED
+
     def __init__(self) -> None:
         super().__init__()
         self.notes: dict[int, tuple[StorageWeakRef, torch.device]] = {}
         self.n_on_device = 0
+
+    @property
+    def was_used(self) -> bool:
+        """Whether much was computed there."""
+        return self.n_on_device > 500
 
     def find(self, x: Tensor) -> torch.device | None:
         found = self.notes.get(_storage(x)._cdata)
@@ -136,8 +150,12 @@ def _check_together(
 
 @contextmanager
 def pretend_device() -> Iterator[PretendDevice]:
-    """Have a device "cuda" in this thread, in backward passes and in the threads of executors."""
+    """Have a device "cuda" in this thread, in backward passes and in the threads of executors.
+
+    Its autocast is the CPU's.
+    """
     mode = PretendDevice()
+    on_cuda = torch.autocast
     from_numpy, submit, apply = torch.from_numpy, ThreadPoolExecutor.submit, BackwardCFunction.apply
 
     def note_numpy(array: Any) -> Tensor:
@@ -151,7 +169,15 @@ def pretend_device() -> Iterator[PretendDevice]:
     def apply_in_mode(node: Any, *grads: Any) -> Any:  # what autograd calls
         return mode.run(apply, node, *grads)
 
+    @contextmanager
+    def autocast(device_type: str, *args: Any, **kwargs: Any) -> Iterator[None]:
+        with on_cuda(device_type, *args, **kwargs), on_cuda("cpu", *args, **kwargs):
+            yield
+
     with (
+        mock.patch.object(torch, "autocast", autocast),
+        mock.patch("torch.cuda.is_bf16_supported", return_value=True),
+        mock.patch("torch.cuda.device"),
         mock.patch.object(torch, "from_numpy", note_numpy),
         mock.patch.object(ThreadPoolExecutor, "submit", submit_in_mode),
         mock.patch.object(BackwardCFunction, "apply", apply_in_mode),
@@ -164,3 +190,32 @@ def pretend_device() -> Iterator[PretendDevice]:
         mode,
     ):
         yield mode
+
+
+class RealDevice:
+    """What `PretendDevice` tells, of the GPU that is there."""
+
+    close, trained = CLOSE_ON_GPU, TRAINED_ON_GPU
+
+    def __init__(self) -> None:
+        torch.cuda.init()
+        self._before = _count_allocations()
+
+    @property
+    def was_used(self) -> bool:
+        """Whether much was computed there."""
+        return _count_allocations() - self._before > 50
+
+
+def _count_allocations() -> int:
+    return int(torch.cuda.memory_stats()["allocation.all.allocated"])
+
+
+@contextmanager
+def real_device() -> Iterator[RealDevice]:
+    """The device "cuda", whose recurrent networks are to compute in float32 too."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        yield RealDevice()
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

@@ -148,6 +148,8 @@ class _EdgeDot(torch.autograd.Function):
         n_copies, _, width = query.shape
         # zeros, not empty: beta=0 lets NaN of uninitialised memory through
         out = query.new_zeros(n_copies, edges.num_edges)
+        if not edges.num_edges:
+            return out  # cuSPARSE is not asked about a matrix without entries
         step = _copies_per_block(n_copies, edges.num_edges)
         for start in range(0, n_copies, step):
             part = slice(start, start + step)

@@ -54,7 +54,7 @@ class _TritonPass(torch.autograd.Function):
         lacking: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         plan = kernels.Plan.of(query, switches)
-        heads, out = query.shape[0], torch.empty_like(query)
+        heads, out = query.shape[0], query.new_empty(query.shape)
         n_segments = len(_segments(edges, switches)[0]) - 1
         stats = query.new_empty(heads, n_segments, 9, plan.MP)
         paid = query.new_empty(heads, edges.num_out)
@@ -69,12 +69,14 @@ class _TritonPass(torch.autograd.Function):
             return _differentiable_backward(ctx, *grads)
         query, node, modal, value, stats = ctx.saved_tensors
         given = (stats, grads[0].contiguous(), grads[1] / len(query))
-        found = [None if x is None else torch.zeros_like(x) for x in (query, node, modal, value)]
+        parts = (query, node, modal, value)
+        found = [None if x is None else x.new_zeros(x.shape) for x in parts]
         _launch(kernels.backward, ctx, ctx.saved_tensors, *given, *found)
         return (*found, None, None, None)
 
 
 def _launch(kernel: Any, ctx: Any, saved: Any, *arrays: Tensor | None) -> None:
+    """Run it; what it writes to is contiguous already, so that no copy of it is written to."""
     query, node, modal, value = saved[:4]
     edges, switches, lacking, plan = ctx.rest
     offsets, first = _segments(edges, switches)
@@ -121,10 +123,12 @@ def _differentiable_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, .
     return (*(None if x is None else next(found) for x in saved), None, None, None)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def check(
     device: torch.device, dtype: torch.dtype, n_modalities: int, width: int, switches: Switches
 ) -> None:
-    """Compare a small layer of this kind with the sparse products.
+    """Compare a small layer of this kind with the sparse products, wherever it is called.
 
     Raises
     ------
@@ -147,7 +151,7 @@ def check(
     seen = draw(n_modalities, 20, 2, width)
     results = []
     for function in (sparse_pass, triton_pass):
-        with torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        with torch.autocast(device.type, enabled=False):
             u, paid = function(query, key, value, matrices, edges, switches, lacking)
             loss = (u * seen).sum() + (0 if paid is None else paid)
             wanted = [*inputs, *(w for w in vars(matrices).values() if w is not None)]

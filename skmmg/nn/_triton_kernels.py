@@ -23,6 +23,8 @@ from skmmg.nn._edge_stage import Switches
 
 # Numbers in a tile of (edges, modalities, channels of a head), and edges at most and at least.
 _TILE, _MOST, _LEAST = 1024, 16, 4
+# Every mini-batch has other ones: kernels are not compiled again for 1 and for multiples of 16.
+_SIZES = ["n_out", "n_rows", "n_marks", "n_segments"]
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def _weigh(raw: tl.tensor, apart: tl.tensor, real: tl.tensor, z_align: tl.tensor
 def _lacks(lacking: tl.tensor, e: tl.tensor, stop: tl.tensor, n_marks: tl.tensor, like: tl.tensor,
            S: tl.constexpr) -> tl.tensor:  # fmt: skip
     """1 where the source of an edge lacks a modality, as far as there are marks of edges."""
-    edge, m = (e + tl.arange(0, S.BE))[:, None], tl.arange(0, S.MP)[None, :]
+    edge, m = (e + tl.arange(0, S.BE))[:, None], tl.arange(0, S.MP)[None, :].to(tl.int64)
     mask = (edge < stop) & (edge < n_marks) & (m < S.M)
     return tl.load(lacking + m * n_marks + edge, mask=mask, other=0).to(like.dtype)
 
@@ -282,7 +284,7 @@ def _read(at: tl.tensor, S: tl.constexpr) -> tl.tensor:
     return tl.load(at), tl.load(at + S.MP)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def forward(query: tl.tensor, node: tl.tensor, modal: tl.tensor, value: tl.tensor,
             rows: tl.tensor, offsets: tl.tensor, first: tl.tensor, lacking: tl.tensor,
             out: tl.tensor, paid: tl.tensor, stats: tl.tensor, n_out: tl.tensor,
@@ -330,7 +332,7 @@ def forward(query: tl.tensor, node: tl.tensor, modal: tl.tensor, value: tl.tenso
     tl.store(paid + h * n_out + i, tl.sum(to_lacking, 0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_SIZES)
 def backward(query: tl.tensor, node: tl.tensor, modal: tl.tensor, value: tl.tensor,
              rows: tl.tensor, offsets: tl.tensor, first: tl.tensor, lacking: tl.tensor,
              stats: tl.tensor, grad_out: tl.tensor, grad_paid: tl.tensor, grad_query: tl.tensor,

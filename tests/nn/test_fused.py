@@ -59,11 +59,12 @@ def _forget_backend() -> Iterator[None]:
 def run(conv: HGNNIMAConv, h: Tensor, edges: EdgeStructure, backend: str) -> dict[str, Tensor]:
     """New states, attention paid to what is lacking, and the gradients of everything."""
     generator = torch.Generator().manual_seed(2)
-    lacking = torch.rand(h.shape[0], edges.num_edges, generator=generator) < 0.3
+    lacking = torch.rand(h.shape[0], edges.num_edges, generator=generator).to(h.device) < 0.3
     h = h.clone().requires_grad_()
     with set_backend(backend):
         out, paid = conv.propagate(h, edges, lacking)
-        loss = (out * torch.randn(out.shape, generator=generator, dtype=out.dtype)).sum()
+        seen = torch.randn(out.shape, generator=generator, dtype=out.dtype)
+        loss = (out * seen.to(h.device)).sum()
         if paid is not None:
             loss = loss + 0.1 * paid
         inputs = {"h": h, **dict(conv.named_parameters())}
@@ -223,7 +224,7 @@ def largest_kept(backend: str, h: Tensor, edges: EdgeStructure, **options: Any) 
         sizes.append(tensor.numel())
         return tensor
 
-    conv = make_conv_for(edges, **options)
+    conv = make_conv_for(edges, **options).to(h.device)
     with set_backend(backend), torch.autograd.graph.saved_tensors_hooks(record, lambda x: x):
         conv.propagate(h, edges)
     return max(sizes)
