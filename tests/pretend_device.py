@@ -178,6 +178,9 @@ def pretend_device() -> Iterator[PretendDevice]:
         mock.patch.object(torch, "autocast", autocast),
         mock.patch("torch.cuda.is_bf16_supported", return_value=True),
         mock.patch("torch.cuda.device"),
+        # optimisers ask these; torch built for CUDA would look for a driver
+        mock.patch("torch.accelerator.current_accelerator", return_value=None),
+        mock.patch("torch.cuda.is_current_stream_capturing", return_value=False),
         mock.patch.object(torch, "from_numpy", note_numpy),
         mock.patch.object(ThreadPoolExecutor, "submit", submit_in_mode),
         mock.patch.object(BackwardCFunction, "apply", apply_in_mode),
