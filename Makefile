@@ -12,9 +12,11 @@ PYTHON ?= python3
 WORKERS ?= 2
 DATA ?=
 ARGS ?=
-# Without the folder of the IMDB network: all benchmarks but those that need research data.
+# All benchmarks but the one that needs a GPU, and, without the folder of the IMDB network, those that need
+# research data.
+NEED_GPU := benchmarks/bench_gpu.py
 NEED_DATA := benchmarks/bench_imdb.py benchmarks/bench_retrieval.py
-BENCH ?= $(filter-out $(if $(DATA),,$(NEED_DATA)),$(sort $(wildcard benchmarks/bench_*.py)))
+BENCH ?= $(filter-out $(NEED_GPU) $(if $(DATA),,$(NEED_DATA)),$(sort $(wildcard benchmarks/bench_*.py)))
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -38,6 +38,7 @@ def fit_estimator(folder: str | None, spec: ModelSpec, n_epochs: int) -> tuple[f
         lr=LR,
         weight_decay=WEIGHT_DECAY,
         random_state=0,
+        device="cpu",
     )
     start = time.process_time()
     clf.fit(X[train], y[train], X_val=X[val], y_val=y[val])

@@ -18,9 +18,11 @@ import torch
 from scipy import stats
 from tqdm import tqdm
 
+import skmmg
+
 RESULTS = Path(__file__).parent / "results"
 SEEDS = (0, 1, 2, 3, 4)
-PACKAGES = ("skmmg", "scikit-learn", "torch", "torch-geometric", "skorch", "numpy", "scipy")
+PACKAGES = ("scikit-learn", "torch", "torch-geometric", "skorch", "numpy", "scipy")
 
 Record = dict[str, Any]
 
@@ -142,6 +144,7 @@ def environment() -> dict[str, str]:
         "gpu": gpu,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "skmmg": skmmg.__version__,  # it may be a checkout that is not installed
         **{package: version(package) for package in PACKAGES},
     }
 

@@ -38,8 +38,8 @@ class Task:
         return int(self.y.max()) + 1
 
 
-def make_task(name: str, folder: str | None) -> Task:
-    """The network of that name, or a random one of its size."""
+def make_task(name: str, folder: str | None, device: str = "cpu") -> Task:
+    """The network of that name, or a random one of its size, with its tensors on the device."""
     if name == "IMDB":
         X, y, train, val = make_imdb(folder)
     else:
@@ -49,7 +49,7 @@ def make_task(name: str, folder: str | None) -> Task:
         order, n = rng.permutation(len(X)), len(X) // 5
         y, train, val = rng.integers(3, size=len(X)), np.sort(order[:n]), np.sort(order[n : 2 * n])
     statistics = column_statistics(X.graph, "auto")
-    tensors = graph_tensors(X.graph, statistics, device=torch.device("cpu"))
+    tensors = graph_tensors(X.graph, statistics, device=torch.device(device))
     return Task(X[train], y[train], X[val], y[val], tensors)
 
 

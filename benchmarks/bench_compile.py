@@ -17,18 +17,18 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import bench_speed
 import pandas as pd
 import torch
 from _common import Record, make_parser, results_folder, write_results
-from bench_speed import Task, make_task
+from _networks import Task, make_task
 from torch import nn
 from tqdm import tqdm
 
 from skmmg.models import get_model
 from skmmg.models.mlp import MLPBackbone
 from skmmg.nn import HGNNIMAConv
-from skmmg.training import ClassificationLoss, choose_device, column_statistics, compute
-from skmmg.training import graph_tensors as make_tensors
+from skmmg.training import choose_device
 
 SIZES = {"hidden_channels": 64, "num_layers": 3, "heads": 8}
 MODELS, NETWORKS = ("hgnn_ima", "hgt", "mlp"), ("IMDB", "AMAZON")
@@ -48,23 +48,13 @@ def compile_dense_parts(module: nn.Module) -> None:
 
 def make_step(task: Task, name: str, contestant: str) -> Step:
     """A training step: forward, backward, optimiser."""
-    view, (precision, *compiled) = task.view, contestant.split(", ")
-    graph = make_tensors(view.graph, column_statistics(view.graph, "auto"), device=DEVICE)
-    ids, y = torch.tensor(view.ids, device=DEVICE), torch.tensor(task.y, device=DEVICE)
-    weight, loss = torch.ones(len(y), device=DEVICE), ClassificationLoss()
+    precision, *compiled = contestant.split(", ")
     spec = get_model(name)
     spec.set_params(**{k: v for k, v in SIZES.items() if k in spec.get_params()})
-    module = spec.build(view.schema, int(task.y.max()) + 1).to(DEVICE)
-    optimizer = torch.optim.AdamW(module.parameters())
+    module = spec.build(task.view.schema, task.n_classes)
     if compiled:
         compile_dense_parts(module)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        loss(compute(module, graph, ids, precision), y, weight)[0].backward()
-        optimizer.step()
-
-    return step
+    return bench_speed.make_step(module, task, precision)
 
 
 def seconds_of(step: Step) -> float:
@@ -117,12 +107,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"TORCHINDUCTOR_CACHE_DIR": folder, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
         for network in networks:
-            task = make_task(network, args.data)
+            task = make_task(network, args.data, str(DEVICE))
             for name in models:
                 records += measure(task, network, name, args.rounds)
                 print(pd.DataFrame(records[-len(CONTESTANTS) :]).to_string(index=False))
     write_results(
-        "compile",
+        "compile" if DEVICE.type == "cpu" else f"compile_{DEVICE.type}",
         "bfloat16 and torch.compile",
         {"Training step": pd.DataFrame(records)},
         records,

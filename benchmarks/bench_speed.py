@@ -41,7 +41,8 @@ from skmmg.models import HGNNIMA, HGT, hgnn_ima
 from skmmg.nn import GraphTensors, set_backend
 from skmmg.nn._field import receptive_field, whole_graph
 from skmmg.nn._linear import product
-from skmmg.training import ClassificationLoss
+from skmmg.training import ClassificationLoss, autocast
+from skmmg.training._precision import widened
 
 CHANNELS, LAYERS, HEADS, DROPOUT = 64, 3, 8, 0.6
 SIZE = {"hidden_channels": CHANNELS, "num_layers": LAYERS, "heads": HEADS}
@@ -121,18 +122,20 @@ def make_steps(task: Task, plain: bool = True) -> dict[str, Callable[[], Step]]:
     return steps
 
 
-def make_step(module: nn.Module, task: Task) -> Step:
-    """Forward, loss, backward, optimiser."""
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
-    criterion, ids, y = ClassificationLoss(), torch.tensor(task.view.ids), torch.tensor(task.y)
-    weight = torch.ones(len(y))
+def make_step(module: nn.Module, task: Task, precision: str = "float32") -> Step:
+    """Forward, loss, backward, optimiser, where the task's tensors are."""
+    device = task.tensors.device
+    optimizer = torch.optim.AdamW(module.to(device).parameters(), lr=1e-3)
+    criterion, ids = ClassificationLoss(), torch.tensor(task.view.ids, device=device)
+    y, weight = torch.tensor(task.y, device=device), torch.ones(len(task.y), device=device)
 
     def step() -> None:
-        output = module.train()(task.tensors, ids)
+        with autocast(precision, device):
+            output = module.train()(task.tensors, ids)
         if isinstance(output, Tensor):
             loss = F.cross_entropy(output, y)
         else:
-            loss, _ = criterion(output, y, weight)
+            loss, _ = criterion(widened(output), y, weight)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -140,14 +143,15 @@ def make_step(module: nn.Module, task: Task) -> Step:
     return step
 
 
-def check_equal(task: Task) -> float:
+def check_equal(task: Task, kernel: str = "fused") -> float:
     """Largest difference of the scores of kernel, sparse products and plain equations."""
-    ids, scores = torch.tensor(task.view.ids[:50]), []
-    plain = build_plain(task).eval()
-    ours = build(task).eval()
+    device, scores = task.tensors.device, []
+    ids = torch.tensor(task.view.ids[:50], device=device)
+    plain = build_plain(task).to(device).eval()
+    ours = build(task).to(device).eval()
     with torch.no_grad():
         for module, backend, whole in (
-            (ours, "fused", False),
+            (ours, kernel, False),
             (ours, "sparse", True),
             (plain, "sparse", True),
         ):
@@ -157,19 +161,23 @@ def check_equal(task: Task) -> float:
 
 
 # ------------------------------------------------------------------------------- the measurements
-def measure_seconds(steps: dict[str, Step], n_rounds: int) -> pd.DataFrame:
+def cpu_seconds(step: Step) -> float:
+    """Seconds of CPU time."""
+    start = time.process_time()
+    step()
+    return time.process_time() - start
+
+
+def measure_seconds(
+    steps: dict[str, Step], n_rounds: int, seconds_of: Callable[[Step], float] = cpu_seconds
+) -> pd.DataFrame:
     """Seconds of every step, (n_rounds, n_models); the models take turns after two warm-ups."""
     for step in steps.values():
         step()
         step()
     rows = []
     for _ in tqdm(range(n_rounds), unit="round"):
-        row = {}
-        for name, step in steps.items():
-            start = time.process_time()
-            step()
-            row[name] = time.process_time() - start
-        rows.append(row)
+        rows.append({name: seconds_of(step) for name, step in steps.items()})
     return pd.DataFrame(rows)
 
 
