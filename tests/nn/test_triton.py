@@ -232,8 +232,8 @@ def test_one_compilation_does_for_graphs_of_all_sizes(monkeypatch: pytest.Monkey
     import triton
 
     compiled: list[str] = []
-    note = lambda *, fn, **_: compiled.append(fn.name.split(".")[-1])  # noqa: E731
-    monkeypatch.setattr(triton.knobs.runtime, "jit_post_compile_hook", note)
+    note = lambda *, metadata, **_: compiled.append(metadata["name"])  # noqa: E731
+    monkeypatch.setattr(triton.knobs.compilation, "listener", note)
     for n_nodes, n_edges in ((1, 2), (7, 16), (16, 30), (33, 32), (48, 50)):
         h, edges = draw_structure(n_nodes, n_edges)
         conv = make_conv_for(edges, heads=2, combine="sum", align_scale="mean")  # of no other test
