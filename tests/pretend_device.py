@@ -188,7 +188,6 @@ def pretend_device() -> Iterator[PretendDevice]:
         mock.patch("torch.cuda.get_rng_state", return_value=None),
         mock.patch("torch.cuda.set_rng_state"),
         mock.patch("torch.cuda.manual_seed"),
-        mock.patch("torch.cuda.device"),
         mock.patch("torch.backends.cudnn.is_acceptable", return_value=False),
         mode,
     ):
