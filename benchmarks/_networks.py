@@ -10,11 +10,15 @@ import torch
 from scipy import sparse
 
 from skmmg import MultiModalGraph, NodeView
-from skmmg.datasets import load_imdb
+from skmmg.datasets import load_imdb, make_multimodal_graph
 from skmmg.nn import GraphTensors
 from skmmg.training import column_statistics, graph_tensors
 
 GRAPHS = ("IMDB", "AMAZON", "AMAZON-1")
+PLANTED = "planted"
+
+# target nodes, classes of all of them, ids to train on, ids to watch
+Split = tuple[NodeView, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass
@@ -40,20 +44,29 @@ class Task:
 
 def make_task(name: str, folder: str | None, device: str = "cpu") -> Task:
     """The network of that name, or a random one of its size, with its tensors on the device."""
-    if name == "IMDB":
-        X, y, train, val = make_imdb(folder)
-    else:
-        rng = np.random.default_rng(0)
-        graph = make_amazon(rng) if name == "AMAZON" else make_amazon_one(rng)
-        X = graph.nodes("item")
-        order, n = rng.permutation(len(X)), len(X) // 5
-        y, train, val = rng.integers(3, size=len(X)), np.sort(order[:n]), np.sort(order[n : 2 * n])
+    X, y, train, val = make_split(name, folder)
     statistics = column_statistics(X.graph, "auto")
     tensors = graph_tensors(X.graph, statistics, device=torch.device(device))
     return Task(X[train], y[train], X[val], y[val], tensors)
 
 
-def make_imdb(folder: str | None) -> tuple[NodeView, np.ndarray, np.ndarray, np.ndarray]:
+def make_split(name: str, folder: str | None) -> Split:
+    """Target nodes, their classes, and the ids to train on and to watch."""
+    if name == "IMDB":
+        return make_imdb(folder)
+    rng = np.random.default_rng(0)
+    if name == PLANTED:
+        planted = make_multimodal_graph(2000, random_state=0)
+        X, y = planted.graph.nodes("item"), planted.target
+        order = rng.permutation(len(X))
+    else:
+        X = (make_amazon(rng) if name == "AMAZON" else make_amazon_one(rng)).nodes("item")
+        order, y = rng.permutation(len(X)), rng.integers(3, size=len(X))
+    n = len(X) // 5
+    return X, y, np.sort(order[:n]), np.sort(order[n : 2 * n])
+
+
+def make_imdb(folder: str | None) -> Split:
     """Films with keywords and poster, their classes, the shipped training and validation ids."""
     if folder is not None:
         imdb = load_imdb(folder, ("keywords", "poster"))
