@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,9 @@ from torch import nn
 from skmmg._sklearn import Interval
 from skmmg.graph import Schema
 from skmmg.models import MODELS, ModelSpec, get_model
+
+# what leads to the parameters of the classifier inside `_InTime`
+_NESTED = "estimator__"
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,10 @@ class AutoModel(ModelSpec):
     min_epochs : int, default=10
         Epochs of the first round.
     time_budget : float or None, default=600
-        Seconds after which no further fold is scored. In a round that was cut short a model that
-        was not scored on all folds stands with its score of the round before. None: no limit.
+        Seconds after which the comparison ends: no further fit is begun, and one that is under
+        way ends, unscored, with its epoch. In a round that was cut short a model that was not
+        scored on all folds stands with its score of the round before. The fit of the winner on all
+        samples comes on top. None: no limit.
     scoring : str, callable or None, default=None
         What is best, in scikit-learn's words; None: accuracy.
 
@@ -121,20 +127,19 @@ class AutoModel(ModelSpec):
         candidates = self._candidates(params)
         self._try(estimator, X, y, sample_weight, seed)
         search = HalvingGridSearchCV(
-            clone(estimator).set_callbacks(_StopAt(deadline)).set_params(random_state=seed),
-            candidates,
-            resource="max_epochs",
+            _InTime(clone(estimator).set_params(random_state=seed), deadline, self.scoring),
+            [{_NESTED + key: values for key, values in c.items()} for c in candidates],
+            resource=f"{_NESTED}max_epochs",
             min_resources=min(self.min_epochs, params["max_epochs"]),
             max_resources=params["max_epochs"],
             factor=self.factor,
             cv=StratifiedKFold(self._n_folds(y), shuffle=True, random_state=seed),
-            scoring=_ScoreBefore(deadline, self.scoring),
             refit=False,
         )
         given = {} if sample_weight is None else {"sample_weight": sample_weight}
         # the weights are for training, whatever the caller routes
         with warnings.catch_warnings(), config_context(enable_metadata_routing=False):
-            # scores that came too late are nan, which is meant
+            # what came too late has the score nan, which is meant
             warnings.filterwarnings("ignore", ".*scores are non-finite", UserWarning)
             warnings.filterwarnings("ignore", ".*does not support sample_weight", UserWarning)
             search.fit(X, y, **given)
@@ -190,8 +195,12 @@ class AutoModel(ModelSpec):
         return out
 
 
+class _OutOfTime(Exception):
+    """Ends a fit that nobody waits for any more."""
+
+
 class _StopAt:
-    """Callback of scikit-learn that ends a fit after the epoch in which time runs out."""
+    """Callback of scikit-learn that ends a fit before or after the epoch in which time runs out."""
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
@@ -203,23 +212,34 @@ class _StopAt:
         """Nothing to tear down."""
 
     def on_fit_task_begin(self, estimator: Any, context: Any, **kwargs: Any) -> None:
-        """Nothing to do before an epoch."""
-
-    def on_fit_task_end(self, estimator: Any, context: Any, **kwargs: Any) -> bool:
-        """Whether to stop."""
-        return time.monotonic() > self.deadline
-
-
-class _ScoreBefore:
-    """Scorer that gives nan when time has run out: that fit was cut short."""
-
-    def __init__(self, deadline: float, scoring: Any) -> None:
-        self.deadline, self.scoring = deadline, scoring
-
-    def __call__(self, estimator: Any, X: Any, y: Any) -> float:
+        """Stop here, if it is time."""
         if time.monotonic() > self.deadline:
+            raise _OutOfTime
+
+    on_fit_task_end = on_fit_task_begin
+
+
+class _InTime(BaseEstimator):
+    """A classifier that is not fitted, and scores nan, once time has run out."""
+
+    def __init__(self, estimator: Any, deadline: float, scoring: Any) -> None:
+        self.estimator, self.deadline, self.scoring = estimator, deadline, scoring
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit the classifier, if there is time left."""
+        with suppress(_OutOfTime):
+            if not self._is_late():
+                self.estimator.set_callbacks(_StopAt(self.deadline)).fit(X, y, sample_weight)
+        return self
+
+    def score(self, X: Any, y: Any) -> float:
+        """Score of the classifier; nan where time has run out: its fit may have been cut short."""
+        if self._is_late():
             return float("nan")
-        return float(check_scoring(estimator, self.scoring)(estimator, X, y))
+        return float(check_scoring(self.estimator, self.scoring)(self.estimator, X, y))
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self.deadline
 
 
 def _rank(results: dict[str, Any], deadline: float) -> pd.DataFrame:
@@ -227,7 +247,10 @@ def _rank(results: dict[str, Any], deadline: float) -> pd.DataFrame:
 
     A model that a round had no time to score stands with its score of the round before.
     """
-    params = results["params"]
+    params = [
+        {key.removeprefix(_NESTED): value for key, value in given.items()}
+        for given in results["params"]
+    ]
     frame = pd.DataFrame(
         {
             "model": [p["model"].name for p in params],

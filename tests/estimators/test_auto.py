@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from skmmg import AutoModel, MultiModalGraphClassifier
 from skmmg.datasets import make_multimodal_graph
 from skmmg.estimators import _auto
 from skmmg.models import HGT, MLP, MODELS
+from skmmg.training import GraphNet
 
 PLANTED = make_multimodal_graph(
     90, hops=1, signal=4.0, homophily=1.0, n_attributes=12, random_state=0
@@ -105,23 +107,52 @@ def test_a_cross_validation_and_rows_take_it() -> None:
     assert scores.mean() > 0.8
 
 
-def test_when_time_is_out_the_last_complete_scores_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    scored: list[str] = []
-    original = _auto._ScoreBefore.__call__
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the search takes for the time: the number in the list."""
+    now = [0.0]
+    monkeypatch.setattr(_auto, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
 
-    def count(self: Any, estimator: Any, X: Any, y: Any) -> float:
-        scored.append(estimator.spec_.name)
-        # 4 candidates, 2 folds: the second round has no time left
-        self.deadline = np.inf if len(scored) <= 8 else -np.inf
-        return original(self, estimator, X, y)
 
-    monkeypatch.setattr(_auto._ScoreBefore, "__call__", count)
+def test_once_time_is_out_only_the_winner_is_fitted_and_the_last_complete_scores_decide(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[float] = []
+    fit = MultiModalGraphClassifier._fit_classes
 
-    clf = make(factor=2).fit(X[:60], y[:60])
+    def takes_a_second(*args: Any) -> None:
+        begun.append(clock[0])
+        fit(*args)
+        clock[0] += 1
 
-    assert len(scored) > 8
+    monkeypatch.setattr(MultiModalGraphClassifier, "_fit_classes", takes_a_second)
+
+    # a fit of trial, 4 candidates on 2 folds, and one fit of the second round is in time
+    clf = make(factor=2, time_budget=9.5).fit(X[:60], y[:60])
+
+    assert begun == list(range(11))
+    assert clf.n_iter_ > 5
     assert set(clf.leaderboard_["max_epochs"]) == {5}
     assert clf.leaderboard_["score"].notna().all()
+
+
+@pytest.mark.parametrize("budget", [3.5, 4.5])
+def test_a_fit_in_which_time_runs_out_ends_with_its_epoch(
+    budget: float, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = GraphNet.on_epoch_begin
+
+    def takes_a_second(*args: Any, **kwargs: Any) -> None:
+        clock[0] += 1
+        begin(*args, **kwargs)
+
+    monkeypatch.setattr(GraphNet, "on_epoch_begin", takes_a_second)
+
+    with pytest.raises(ValueError, match="ran out before one model was scored"):
+        make(min_epochs=20, time_budget=budget).fit(X[:60], y[:60])
+
+    assert clock[0] == budget + 0.5
 
 
 def test_no_time_at_all_is_an_error_and_leaves_the_estimator_as_it_was() -> None:
