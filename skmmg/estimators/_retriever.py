@@ -75,9 +75,10 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
     index_params : dict or None, default=None
         Options of the index.
     modalities, graph, fusion, setting, missing, scaling : see `MultiModalGraphClassifier`
-        The form of X, the model's inputs. On a view, items that were not passed to `fit` are
-        silent in either setting: their features reach no other node. `missing` is "zero" here,
-        because every query lacks what it is not known by.
+        The form of X, the model's inputs. On a view, items that were not passed to `fit` send no
+        messages in either setting. "transductive": their features count in the statistics of
+        `scaling` all the same, as for the classifier. "inductive": nothing of them is seen.
+        `missing` is "zero" here, because every query lacks what it is not known by.
     max_epochs, lr, weight_decay, optimizer, lr_scheduler : see `MultiModalGraphClassifier`
         Training.
     early_stopping, validation_fraction, n_iter_no_change, tol : see `MultiModalGraphClassifier`

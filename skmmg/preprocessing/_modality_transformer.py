@@ -63,7 +63,8 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
     setting : {"transductive", "inductive"}, default="transductive"
         What ``fit`` may look at when ``X`` is a view: all nodes of the graph, or, of the view's
         node type, the nodes of the view alone. Other node types are seen whole in both. A
-        transformer that is fitted with ``y`` sees the nodes of the view alone in both.
+        transformer that is fitted with ``y`` sees the nodes of the view alone in both. The
+        estimator behind it has a `setting` of its own: an inductive pipeline has to set both.
     fit_on : {"target", "all", "each"}, default="target"
         What a modality is fitted on when several node types have it with the same columns (the
         same width, and the same names where there are names). ``"target"``: on the view's node
