@@ -54,8 +54,9 @@ class MultiModalGraph(Exchange):
         type, which is then called ``"node"``. A matrix has shape (n_nodes, n_features_m) and is an
         ndarray, a memory map, a scipy sparse matrix, a DataFrame or an array-like of bool, integers
         or floats of up to 64 bits. It is kept as given: no copy, no other dtype, and sparse stays
-        sparse. A node type without features is given as a count instead of a dict. A row of NaN
-        in a dense matrix means that the node lacks the modality.
+        sparse; so it must not be changed in place afterwards, see the notes. A node type without
+        features is given as a count instead of a dict. A row of NaN in a dense matrix means that
+        the node lacks the modality.
     edges : dict or None, default=None
         ``{(source type, relation, destination type): edges}``; with one node type the name of the
         relation is enough. Edges are a scipy sparse matrix of shape (n_sources, n_destinations),
@@ -77,7 +78,7 @@ class MultiModalGraph(Exchange):
         Reverse relations come last.
     n_nodes : mapping of str to int
     x : mapping of str to mapping of str to ndarray or csr_array
-        The matrices, read-only. Nodes without features have an empty mapping.
+        The matrices, as read-only views. Nodes without features have an empty mapping.
     masks : mapping of str to mapping of str to ndarray of bool
         Only what was given as a mask; see :meth:`present`.
     edge_index : mapping of (str, str, str) to ndarray of int64, shape (2, n_edges)
@@ -96,6 +97,12 @@ class MultiModalGraph(Exchange):
 
     Notes
     -----
+    The graph shares the memory of the matrices that it was given, and what is computed from them
+    (tensors, statistics, missing rows) is kept as long as the graph. If you change such a matrix
+    in place, some calls will see the old numbers and others the new ones. Change a copy instead,
+    and make a graph of it by :meth:`with_features`, which costs nothing else. Edges and masks are
+    copied.
+
     Whether a relation of a type onto itself needs a reverse depends on its edges: one with
     symmetric edges, or with none, is its own reverse. Where a graph has to match the schema of
     another one, give the reverse relation too, under the name it has there.
@@ -318,6 +325,19 @@ class MultiModalGraph(Exchange):
         -------
         MultiModalGraph
             The arrays of ids are shared with this graph.
+
+        Examples
+        --------
+        Permute a column of one modality, and keep the others:
+
+        >>> import numpy as np
+        >>> from skmmg.graph import MultiModalGraph
+        >>> graph = MultiModalGraph({"movie": {"poster": np.eye(3), "year": np.ones((3, 1))}})
+        >>> poster = graph.x["movie"]["poster"].copy()
+        >>> poster[:, 0] = poster[[2, 0, 1], 0]
+        >>> other = graph.with_features({"movie": {**graph.x["movie"], "poster": poster}})
+        >>> other.x["movie"]["poster"][:, 0], graph.x["movie"]["poster"][:, 0]
+        (array([0., 1., 0.]), array([1., 0., 0.]))
         """
         check_mapping(x, "x must be a dict {type: {modality: matrix}}")
         payload = self._payload
