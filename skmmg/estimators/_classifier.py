@@ -46,7 +46,10 @@ class MultiModalGraphClassifier(
         Columns of every modality of a 2-D X: a slice, indices, a boolean mask, or a prefix of
         column names. None makes all columns one modality, "x". Views have modalities of their own.
     graph : {"knn", "radius", "none"}, KNNGraph or RadiusGraph, default="knn"
-        Where the edges between the rows of a 2-D X come from. Views have edges of their own.
+        Where the edges between the rows of a 2-D X come from. "knn" links a row to the 10 rows of
+        the largest cosine in each modality, after scaling, which centres dense columns; for a table
+        of a few columns ``KNNGraph(metric="euclidean")`` may be far better. Views have edges of
+        their own.
     fusion : {"early", "late"} or None, default=None
         How a model for one modality is made one for several; None takes the model's default.
         Models that are multi-modal by nature take None only.

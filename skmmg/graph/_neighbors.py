@@ -164,7 +164,9 @@ class KNNGraph(NeighborSpec):
         rows have the modality.
     metric : str or callable, default="cosine"
         ``"cosine"``, ``"euclidean"``, or another metric of
-        :class:`sklearn.neighbors.NearestNeighbors` that compares two rows. A row of zeros has
+        :class:`sklearn.neighbors.NearestNeighbors` that compares two rows. The cosine compares
+        directions (the estimators centre dense columns first), which suits embeddings and bags of
+        words; for a table of a few columns ``"euclidean"`` may be far better. A row of zeros has
         cosine 0 with every other row, and 1 with another row of zeros.
     combine : {"separate", "union", "concat"}, default="separate"
         ``"separate"``: one relation ``"knn_<modality>"`` per modality. ``"union"``: one relation
