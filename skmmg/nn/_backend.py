@@ -35,14 +35,15 @@ class set_backend:
     ----------
     backend : {"auto", "sparse", "fused", "triton"}
         "sparse": PyTorch's sparse products, on any device. "fused": a C++ kernel on the CPU that
-        keeps nothing per edge; it is compiled when it is first needed, and kept in the user's
-        cache. "triton": kernels on a CUDA device that keep nothing per edge either; they were
-        tested in Triton's interpreter and never ran on a GPU, so a small layer is compared with
-        the sparse products before the first use. The ablations that a kernel lacks, other devices
-        and second derivatives take the sparse products all the same. "auto", as it is at the
-        start: the kernel of the device for graphs of 10,000 edges or more, where there is a
-        compiler, or Triton and the comparison was passed; the sparse products otherwise. The
-        environment variable ``SKMMG_BACKEND`` sets what it is at the start.
+        keeps nothing per edge; it is compiled when it is first needed, and kept in the folder
+        ``SKMMG_CACHE`` of the environment, or in the user's cache. "triton": kernels on a CUDA
+        device that keep nothing per edge either; they were tested in Triton's interpreter and never
+        ran on a GPU, so a small layer is compared with the sparse products before the first use.
+        The ablations that a kernel lacks, other devices and second derivatives take the sparse
+        products all the same. "auto", as it is at the start: the kernel of the device for graphs of
+        10,000 edges or more, where there is a compiler, or Triton and the comparison was passed;
+        the sparse products otherwise. The environment variable ``SKMMG_BACKEND`` sets what it is at
+        the start.
 
     Raises
     ------
