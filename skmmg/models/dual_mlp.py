@@ -25,7 +25,8 @@ class DualMLP(ModelSpec):
         v_i = z_i W + b
 
     with :math:`M_i` the modalities that item i has, and :math:`v_i` the vector that is compared.
-    For `skmmg.CrossModalRetriever`.
+    For `skmmg.CrossModalRetriever`. What an item lacks is left out of the mean, so there is nothing
+    to fill in, and the estimator's `missing` changes nothing.
 
     Parameters
     ----------
