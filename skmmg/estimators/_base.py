@@ -46,6 +46,10 @@ from skmmg.training import (
 )
 
 FittedState = dict[str, Any]
+_KEEP_COLUMNS = (
+    "Samples may lack a modality, but X keeps the columns of fit: fill those of the modality with "
+    "NaN. For a DataFrame X.reindex(columns=estimator.feature_names_in_) does it."
+)
 EARLY_STOPPING = {"loss_and_accuracy", "loss", "accuracy"}
 
 
@@ -186,15 +190,21 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
                 "a 2-D X."
             )
         options = {"ensure_min_samples": 2} if reset else {}
-        X = validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr",
-            dtype=[np.float64, np.float32],
-            ensure_all_finite="allow-nan",
-            **options,
-        )
+        try:
+            X = validate_data(
+                self,
+                X,
+                reset=reset,
+                accept_sparse="csr",
+                dtype=[np.float64, np.float32],
+                ensure_all_finite="allow-nan",
+                **options,
+            )
+        except ValueError as error:
+            shape: tuple[int, ...] = getattr(X, "shape", ())
+            if not reset and len(shape) == 2 and shape[1] < self.n_features_in_:
+                error.add_note(_KEEP_COLUMNS)
+            raise
         return X if isinstance(X, np.ndarray) else sp.csr_array(X)
 
     def _split(self, X: Block) -> dict[str, Block]:
@@ -207,6 +217,14 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
 
     def _check_same_columns(self, X: NodeView) -> None:
         differences = self._diff(X.schema, X.graph)
+        own, target = X.schema.node_types[X.node_type], str(self.schema_.target)
+        lacking = [m for m in self.schema_.node_types[target] if m not in own]
+        if lacking and target == X.node_type:
+            mask = f"{{{target!r}: {{{lacking[0]!r}: np.zeros(n, dtype=bool)}}}}"
+            differences.append(
+                f"Nodes may lack a modality, but their graph has to name it: give {lacking[0]!r} "
+                f"rows of NaN, and masks={mask} if all {X.node_type!r} nodes lack it."
+            )
         if differences:
             raise ValueError(
                 "\n".join(["Modalities passed to fit and to predict differ:", *differences])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import Parameter, signature
 from numbers import Integral
 from typing import Any
+
+from sklearn.base import clone
 
 from skmmg.models import ModelSpec
 from skmmg.training import BatchPlan
@@ -30,11 +33,33 @@ def make_plan(
 
 def check_samples(spec: ModelSpec) -> None:
     """Raise where a model needs the whole graph."""
-    if not spec.samples:
-        raise ValueError(
-            f"Model {spec.name!r} needs the whole graph at once, got a batch_size. Leave "
-            "batch_size=None, or take a model that works on samples, such as 'hgnn_ima' or 'hgt'."
-        )
+    if spec.samples:
+        return
+    in_the_way = _options_in_the_way(spec)
+    because = ", ".join(f"{name}={getattr(spec, name)!r}" for name in in_the_way)
+    instead = ", ".join(f"{name}={default!r}" for name, default in in_the_way.items())
+    raise ValueError(
+        f"Model {spec.name!r} needs the whole graph at once{because and f' with {because}'}, got a "
+        f"batch_size. Leave batch_size=None, {instead and f'set {instead}, '}or take a model that "
+        "works on samples, such as 'hgnn_ima' or 'hgt'."
+    )
+
+
+def _options_in_the_way(spec: ModelSpec) -> dict[str, Any]:
+    """Parameters that make a model need the whole graph, with the defaults that would not."""
+    defaults = {
+        name: parameter.default
+        for name, parameter in signature(type(spec)).parameters.items()
+        if parameter.default is not Parameter.empty
+    }
+    plain = clone(spec).set_params(**defaults)
+    if not plain.samples:
+        return {}
+    return {
+        name: default
+        for name, default in defaults.items()
+        if not clone(plain).set_params(**{name: getattr(spec, name)}).samples
+    }
 
 
 def _fan_outs(num_neighbors: int | Sequence[int] | None, spec: ModelSpec) -> tuple[int, ...]:

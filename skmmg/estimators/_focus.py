@@ -118,7 +118,14 @@ class RowGraph:
     @classmethod
     def fit(cls, blocks: dict[str, Block], spec: NeighborSpec | None, scaling: str | None) -> Self:
         """Scale the rows and link each to the rows near it, itself included."""
-        graph = MultiModalGraph({ROW: blocks})
+        graph = _graph_of(blocks)
+        for name, block in blocks.items():
+            if not graph.present(ROW, name).any():
+                raise ValueError(
+                    f"Modality {name!r} must have a row for some sample, got NaN in all "
+                    f"{block.shape[0]} rows of X. Check how the rows were joined, leave the "
+                    "modality out of `modalities`, or fit on a sample that has it."
+                )
         statistics = column_statistics(graph, scaling)[ROW]
         scaled, present = _scale(graph, statistics)
         if spec is None:
@@ -148,9 +155,7 @@ class RowGraph:
         No edge leaves a new row, so the fitted rows, and the other new rows, never see it. With
         `shown`, the new rows are known by that modality alone.
         """
-        given = {name: np.ones(block.shape[0], dtype=bool) for name, block in blocks.items()}
-        new = MultiModalGraph({ROW: blocks}, masks={ROW: given})
-        scaled, present = _scale(new, self.statistics)
+        scaled, present = _scale(_graph_of(blocks), self.statistics)
         if shown is not None:
             present = {name: mask & (name == shown) for name, mask in present.items()}
         edges = dict(self.edge_index)
@@ -163,6 +168,12 @@ class RowGraph:
         masks = {name: np.append(self.present[name], mask) for name, mask in present.items()}
         focus = _focus_on_rows(rows, masks, edges)
         return focus.at(focus.ids[n_fitted:])
+
+
+def _graph_of(blocks: dict[str, Block]) -> MultiModalGraph:
+    """Rows without edges; all of them may lack a modality."""
+    given = {name: np.ones(block.shape[0], dtype=bool) for name, block in blocks.items()}
+    return MultiModalGraph({ROW: blocks}, masks={ROW: given})
 
 
 def _focus_on_rows(

@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 
 _NOT_A_MATRIX = (
     "This step needs a 2-D X, one column per feature, got a NodeView, whose rows are nodes of a "
-    "graph. Put NodeEmbedder() before it, for instance make_pipeline(NodeEmbedder(), step), which "
-    "turns the nodes into rows of numbers."
+    "graph. If it learns from columns, put NodeEmbedder() before it, which turns the nodes into "
+    "rows of numbers: make_pipeline(NodeEmbedder(), step). If it hands columns to an estimator of "
+    "skmmg, as BaggingClassifier, OneVsOneClassifier and permutation_importance do, take a tool "
+    "that selects samples alone, such as VotingClassifier or OneVsRestClassifier; columns are "
+    "permuted by graph.with_features."
+)
+_NOT_A_KEY = (
+    "A NodeView is indexed by positions (integers), a boolean mask or a slice, got {}. Nodes of "
+    "another type are graph.nodes(type), the features of a modality graph.x[type][modality]."
 )
 
 
@@ -59,9 +66,10 @@ class NodeView:
     Notes
     -----
     scikit-learn's splitters, searches, pipelines and meta-estimators take a view as they take an
-    array. Tools that need columns (Bagging, permutation_importance, ...) raise a TypeError that
-    says to put a NodeEmbedder before them. So does all of scikit-learn with ``SCIPY_ARRAY_API``
-    dispatch switched on.
+    array. Tools that need columns raise a TypeError that says to put a NodeEmbedder before them, or
+    what to take instead where they hold an estimator of skmmg (Bagging, OneVsOne,
+    permutation_importance, ...). So does all of scikit-learn with ``SCIPY_ARRAY_API`` dispatch
+    switched on.
 
     Examples
     --------
@@ -153,8 +161,11 @@ class NodeView:
     def _record(self, key: Any) -> dict[str, Any]:
         """Return one node's rows: 1-D arrays, or CSR arrays with one row."""
         if isinstance(key, (bool, np.bool_)):
-            raise TypeError("A NodeView is indexed by a position, a list, a mask or a slice.")
-        position = operator.index(key)
+            raise TypeError(_NOT_A_KEY.format(repr(key)))
+        try:
+            position = operator.index(key)
+        except TypeError:
+            raise TypeError(_NOT_A_KEY.format(repr(key))) from None
         if not -len(self) <= position < len(self):
             raise IndexError(
                 f"Position {position} is out of range: the view has {len(self)} nodes."
@@ -166,10 +177,8 @@ class NodeView:
     def _check_positions(self, positions: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Check an array of positions in the view, or a mask over it."""
         if positions.ndim > 1 or (positions.size and positions.dtype.kind not in "biu"):
-            raise TypeError(
-                f"A NodeView is indexed by positions (integers), a boolean mask or a slice, got "
-                f"an array of shape {positions.shape} and dtype {positions.dtype}."
-            )
+            what = f"an array of shape {positions.shape} and dtype {positions.dtype}"
+            raise TypeError(_NOT_A_KEY.format(what))
         if positions.dtype == np.bool_ and len(positions) != len(self):
             raise IndexError(
                 f"A mask must have one value per node of the view, {len(self)}, got "

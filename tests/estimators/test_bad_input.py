@@ -62,7 +62,8 @@ def test_nothing_but_nan_in_a_modality_is_an_error(params: Params) -> None:
 def test_nothing_but_nan_in_a_modality_of_rows_is_an_error(params: Params) -> None:
     rows = np.hstack([FEATURES, np.full((30, 2), np.nan)])
 
-    with pytest.raises(ValueError, match=r"(?s)'image'.*got NaN in all 30 rows"):
+    message = r"'image' must have .*got NaN in all 30 rows of X.*leave the modality out of `modal"
+    with pytest.raises(ValueError, match=message):
         fit(rows, params, modalities={"x": slice(0, 4), "image": slice(4, 6)})
 
 
@@ -200,6 +201,8 @@ def test_a_modality_missing_at_predict_is_an_error_with_a_difference(params: Par
         "~ text: 4 features -> 3 features",
         "- image: 8 features",
         "+ sound: 2 features",
+        "Nodes may lack a modality, but their graph has to name it: give 'image' rows of NaN, and "
+        "masks={'node': {'image': np.zeros(n, dtype=bool)}} if all 'node' nodes lack it.",
     ]
 
 

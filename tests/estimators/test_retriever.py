@@ -272,6 +272,52 @@ def test_neighbours_are_those_with_the_largest_cosine(pairs: Bunch) -> None:
     assert_allclose(np.take_along_axis(cosine, ids, 1), 1 - distances, atol=1e-5)
 
 
+def test_rows_that_have_the_query_modality_alone_keep_the_columns_of_fit(pairs: Bunch) -> None:
+    names = [f"text_{i}" for i in range(7)] + [f"image_{i}" for i in range(5)]
+    frame = pd.DataFrame(pairs.data, columns=names)
+    fitted = make(modalities={"text": "text_", "image": "image_"}).fit(frame[:40])
+    text = frame.iloc[40:, :7]
+
+    with pytest.raises(ValueError, match="feature names") as error:
+        fitted.kneighbors(text)
+    asked = fitted.transform(text.reindex(columns=fitted.feature_names_in_))
+
+    assert "X.reindex(columns=estimator.feature_names_in_)" in error.value.__notes__[0]
+    assert_array_equal(asked, fitted.transform(frame[40:]))
+
+
+def test_nodes_that_have_the_query_modality_alone_name_the_others(
+    network: MultiModalGraph,
+) -> None:
+    fitted = make(None).fit(network.nodes("item")[:40])
+    text, image = network.x["item"]["text"], network.x["item"]["image"].copy()
+    nobody = {"item": {"image": np.zeros(N, dtype=bool)}}
+
+    with pytest.raises(
+        ValueError, match=r"give 'image' rows of NaN, and masks=\{'item': \{'image'"
+    ):
+        fitted.kneighbors(network.with_features({"item": {"text": text}}).nodes("item"))
+    image[40:] = np.nan
+    new = network.with_features({"item": {"text": text, "image": image}})
+    none = np.full_like(image, np.nan)
+    alone = new.with_features({"item": {"text": text, "image": none}}, masks=nobody)
+
+    asked = fitted.transform(new.nodes("item")[40:])
+    assert_array_equal(asked, fitted.transform(network.nodes("item")[40:]))
+    assert fitted.kneighbors(alone.nodes("item"))[1].shape == (N, 5)
+
+
+def test_missing_changes_nothing_for_dual_mlp(pairs: Bunch) -> None:
+    X = without(pairs, "image", [3, 5, 41])
+    vectors = [
+        make(pairs, "dual_mlp", query="*", missing=missing).fit(X[:40]).transform(X[40:])
+        for missing in ("zero", "learned", "mean_neighbors", "copy")
+    ]
+
+    for other in vectors[1:]:
+        assert_array_equal(other, vectors[0])
+
+
 def test_incomplete_items_take_part_where_they_can(pairs: Bunch) -> None:
     X = without(pairs, "image", [3, 5, 41])
 

@@ -28,9 +28,10 @@ from sklearn.model_selection import (
     learning_curve,
     train_test_split,
 )
-from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils import Bunch
 
 from skmmg import ModalityTransformer, MultiModalGraphClassifier, NodeView
@@ -218,18 +219,24 @@ def test_optuna_searches_on_nodes(
     assert search.predict(X[:5]).shape == (5,)
 
 
-@pytest.mark.parametrize("tool", ["bagging", "importance"])
-def test_tools_that_need_columns_name_the_embedder(
-    tool: str, X: NodeView, y: np.ndarray, clf: MultiModalGraphClassifier
+@pytest.mark.parametrize(
+    "tool",
+    [
+        lambda clf: BaggingClassifier(clf).fit,
+        lambda clf: OneVsOneClassifier(clf).fit,
+        lambda clf: SelfTrainingClassifier(clf).fit,
+        lambda clf: StackingClassifier([("a", clf)], cv=2, passthrough=True).fit,
+        lambda clf: partial(permutation_importance, clf),
+    ],
+    ids=["bagging", "one_vs_one", "self_training", "passthrough", "importance"],
+)
+def test_tools_that_hand_columns_to_a_graph_classifier_name_others(
+    tool: Any, X: NodeView, y: np.ndarray, clf: MultiModalGraphClassifier
 ) -> None:
-    clf.fit(X, y)
-    tools = {
-        "bagging": BaggingClassifier(clf).fit,
-        "importance": partial(permutation_importance, clf),
-    }
+    use = tool(clf.fit(X, y))
 
-    with pytest.raises(TypeError, match="NodeEmbedder"):
-        tools[tool](X, y)
+    with pytest.raises(TypeError, match=r"VotingClassifier or OneVsRestClassifier.*with_features"):
+        use(X, np.where(np.arange(60) < 50, y, -1))
 
 
 def test_bagging_takes_rows(rows: Bunch, clf: MultiModalGraphClassifier) -> None:

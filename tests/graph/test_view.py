@@ -144,8 +144,10 @@ def test_positions_that_are_not_there_are_an_error(X: NodeView, key: Any) -> Non
 
 
 @pytest.mark.parametrize("key", [True, 1.0, "movie", None, [1.5], [[1]], ["a"]])
-def test_keys_that_are_no_positions_are_an_error(X: NodeView, key: Any) -> None:
-    with pytest.raises(TypeError):
+def test_keys_that_are_no_positions_are_an_error_that_says_how_to_select(
+    X: NodeView, key: Any
+) -> None:
+    with pytest.raises(TypeError, match=r"indexed by positions .*, got .*graph.x\[type\]"):
         X[key]
 
 
@@ -281,8 +283,8 @@ def test_pipelines_curves_and_resampling_take_a_view(X: NodeView) -> None:
         lambda X, y: permutation_importance(NearestCentroidOfImages().fit(X, y), X, y),
     ],
 )
-def test_tools_that_need_columns_name_the_embedder(X: NodeView, use: Any) -> None:
-    with pytest.raises(TypeError, match="NodeEmbedder"):
+def test_tools_that_need_columns_name_the_ways_out(X: NodeView, use: Any) -> None:
+    with pytest.raises(TypeError, match=r"NodeEmbedder\(\).*VotingClassifier.*with_features"):
         use(X, LABELS)
 
 

@@ -245,9 +245,26 @@ def test_mini_batches_reach_to_the_end_of_the_longest_metapath() -> None:
     assert_allclose(clf.set_params(batch_size=2).predict_proba(X), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("params", [{"semantic_scope": "global"}, {"max_neighbors": 5}])
-def test_what_depends_on_all_nodes_refuses_mini_batches(params: dict[str, Any]) -> None:
-    clf = MultiModalGraphClassifier(HAN(**params), batch_size=4, max_epochs=1)
+@pytest.mark.parametrize(
+    ("params", "because", "instead"),
+    [
+        ({"semantic_scope": "global"}, "semantic_scope='global'", "semantic_scope='node'"),
+        ({"max_neighbors": 5}, "max_neighbors=5", "max_neighbors=None"),
+        (
+            {"semantic_scope": "global", "max_neighbors": 5},
+            "max_neighbors=5, semantic_scope='global'",
+            "max_neighbors=None, semantic_scope='node'",
+        ),
+    ],
+)
+def test_what_depends_on_all_nodes_refuses_mini_batches(
+    params: dict[str, Any], because: str, instead: str
+) -> None:
+    clf = MultiModalGraphClassifier(HAN(heads=4, **params), batch_size=4, max_epochs=1)
+    message = (
+        f"'han' needs the whole graph at once with {because}, got a batch_size. Leave "
+        f"batch_size=None, set {instead}, or take"
+    )
 
-    with pytest.raises(ValueError, match="'han' needs the whole graph at once"):
+    with pytest.raises(ValueError, match=message):
         clf.fit(make_graph().nodes(MOVIE), np.arange(N) % 3)
