@@ -31,7 +31,7 @@ _ARRAYS = (
     *("grad_w_node", "grad_w_modal", "grad_w_msg"),
 )
 _SIZES = (
-    *("query_stride", "pair_stride", "n_edges", "longest"),
+    *("query_stride", "n_edges", "longest"),
     *("pair_size", "matrices_size", "modal_size"),
 )
 _NUMBERS = (
@@ -86,8 +86,8 @@ def fused_pass(
 ) -> tuple[Tensor, Tensor | None]:
     """`sparse_pass`, with the heads as the last axis of everything, padded to `lanes`.
 
-    Queries are (M, edges.num_out, dk, lanes), pairs of key and value (M, edges.num_nodes, 2, dk,
-    lanes), the messages (M, edges.num_out, dk, lanes).
+    Queries are (M, edges.num_out, dk, lanes), the messages as well. Pairs of key and value are
+    (edges.num_nodes, M, 2, dk, lanes): what an edge reads at its source is in one place.
     """
     if not switches.has_modal_attention:
         lacking = None
@@ -189,7 +189,6 @@ class _Call:
         self.task = _Task(
             **{name: x.data_ptr() for name, x in self.tensors.items()},
             query_stride=query[0].numel(),
-            pair_stride=pair[0].numel(),
             n_edges=edges.num_edges,
             longest=runs.longest,
             pair_size=pair.numel(),
@@ -217,7 +216,8 @@ def _differentiable_backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, .
         None if w_modal is None else _from_lanes(w_modal, heads, 2),
         _from_lanes(w_msg, heads, 1),
     )
-    key, value = (_from_lanes(pair[:, :, i], heads, 0).contiguous() for i in (0, 1))
+    by_modality = pair.transpose(0, 1)
+    key, value = (_from_lanes(by_modality[:, :, i], heads, 0).contiguous() for i in (0, 1))
     first = _from_lanes(query, heads, 0).contiguous()
     u, paid = sparse_pass(first, key, value, matrices, edges, switches, lacking)
     outputs = (F.pad(u.transpose(2, 3), (0, query.shape[-1] - heads)), paid)

@@ -315,10 +315,10 @@ class HGNNIMAConv(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Messages (M, N, dk width), the heads fastest, padded to `width`."""
         query = self._typed([self.q_lin], kept, edges.out_slices, width)
-        pair = self._typed([self.k_lin, self.v_lin], h, edges.node_slices, width)
+        pair = self._typed([self.k_lin, self.v_lin], h, edges.node_slices, width, nodes_first=True)
         u, paid = fused_pass(
             query.unflatten(2, (-1, width)),
-            pair.unflatten(2, (2, -1, width)),
+            pair.unflatten(2, (2, -1, width)).transpose(0, 1),
             self._relation_matrices(),
             edges,
             self.switches,
@@ -352,15 +352,17 @@ class HGNNIMAConv(nn.Module):
         h: Tensor,
         slices: Mapping[str, slice],
         width: int | None = None,
+        nodes_first: bool = False,
     ) -> Tensor:
         """Linear maps per node type side by side, (M, N, d) -> (M, N, maps h dk).
 
-        With a width, (M, N, maps dk width): the heads are the fastest axis, padded by zeros.
+        With a width, (M, N, maps dk width): the heads are the fastest axis, padded by zeros. With
+        `nodes_first`, the modalities of a node are side by side in memory.
         """
         maps = [[linear[t] for linear in linears] for t in slices]
         weights = [torch.cat([self._to_lanes(m.weight, width) for m in row]) for row in maps]
         biases = [torch.cat([self._to_lanes(m.bias, width) for m in row]) for row in maps]
-        return typed_linear(h, weights, biases, list(slices.values()))
+        return typed_linear(h, weights, biases, list(slices.values()), nodes_first)
 
     def _to_lanes(self, parameter: Tensor, width: int | None) -> Tensor:
         """Rows (h dk) of a weight or bias as (dk width), zeros for the heads that are not."""

@@ -76,7 +76,7 @@ inline vec exponential(vec x) {
 
 // Filled in by skmmg/nn/_fused.py; the two have to agree.
 extern "C" struct Task {
-  const T *query, *pair;              // pair: key and value
+  const T *query, *pair;              // pair: key and value, those of a node side by side
   const T *w_node, *w_modal, *w_msg;  // w_modal: one per relation, or one per modality too
   const int32_t *src, *run_ptr, *run_relation, *node_ptr;  // runs: edges of one node and relation
   const uint8_t* lacking;             // (M, E) or null
@@ -85,7 +85,7 @@ extern "C" struct Task {
   T* out;
   const T *grad_out, *grad_paid;
   T *grad_query, *grad_pair, *grad_w_node, *grad_w_modal, *grad_w_msg;  // but the first: per thread
-  int64_t query_stride, pair_stride;  // scalars from one modality to the next
+  int64_t query_stride;               // scalars from one modality to the next
   int64_t n_edges, longest;           // longest: most edges into one node
   int64_t pair_size, matrices_size, modal_size;
   double align_scale;
@@ -124,7 +124,7 @@ inline const T* query_of(const Task& t, int64_t i, int m) {
   return t.query + m * t.query_stride + i * F;
 }
 inline const T* key_of(const Task& t, int64_t j, int m) {
-  return t.pair + m * t.pair_stride + j * 2 * F;
+  return t.pair + (j * M + m) * 2 * F;
 }
 inline const T* modal_matrix(const Task& t, int relation, int m) {
   return t.w_modal + (t.modal_per_modality ? relation * M + m : relation) * int64_t(MATRIX);
@@ -166,7 +166,7 @@ inline void prefetch(const Task& t, int64_t edge) {
 inline void prefetch_grad(const Task& t, const T* grad_pair, int64_t edge) {
   if (edge >= t.n_edges) return;
   for (int m = 0; m < M; m++) {
-    const T* row = grad_pair + m * t.pair_stride + int64_t(t.src[edge]) * 2 * F;
+    const T* row = grad_pair + (int64_t(t.src[edge]) * M + m) * 2 * F;
     const char* p = reinterpret_cast<const char*>(row);
     for (size_t b = 0; b < 2 * F * sizeof(T); b += 64) __builtin_prefetch(p + b, 1);
   }
@@ -486,7 +486,7 @@ void scatter(const Task& t, int64_t i, int s, int s1, const Segment& x, const Gr
     for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
       prefetch_grad(t, grads.pair, e + 2);
       for (int m = 0; m < M; m++) {
-        const int64_t at_pair = m * t.pair_stride + int64_t(t.src[e]) * 2 * F;
+        const int64_t at_pair = (int64_t(t.src[e]) * M + m) * 2 * F;
         const T* key = t.pair + at_pair;
         T* out = grads.pair + at_pair;
         const vec w = x.weight[(e - start) * x.own + (x.own > 1 ? m : 0)];
