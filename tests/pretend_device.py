@@ -155,7 +155,7 @@ def pretend_device() -> Iterator[PretendDevice]:
     Its autocast is the CPU's.
     """
     mode = PretendDevice()
-    on_cuda = torch.autocast
+    torch_autocast = torch.autocast
     from_numpy, submit, apply = torch.from_numpy, ThreadPoolExecutor.submit, BackwardCFunction.apply
 
     def note_numpy(array: Any) -> Tensor:
@@ -171,7 +171,10 @@ def pretend_device() -> Iterator[PretendDevice]:
 
     @contextmanager
     def autocast(device_type: str, *args: Any, **kwargs: Any) -> Iterator[None]:
-        with on_cuda(device_type, *args, **kwargs), on_cuda("cpu", *args, **kwargs):
+        with (
+            torch_autocast(device_type, *args, **kwargs),
+            torch_autocast("cpu", *args, **kwargs),
+        ):
             yield
 
     with (

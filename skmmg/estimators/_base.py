@@ -202,7 +202,8 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
             )
         except ValueError as error:
             shape: tuple[int, ...] = getattr(X, "shape", ())
-            if not reset and len(shape) == 2 and shape[1] < self.n_features_in_:
+            several = not reset and len(self._columns or ()) > 1
+            if several and len(shape) == 2 and shape[1] < self.n_features_in_:
                 error.add_note(_KEEP_COLUMNS)
             raise
         return X if isinstance(X, np.ndarray) else sp.csr_array(X)
@@ -251,6 +252,8 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         `extend` maps the fitted attributes to more of them.
         """
         spec, schema, device = self._model_spec(), focus.schema, choose_device(self.device)
+        focus, y, weight = _of_weight(focus, y, weight)
+        validation = None if validation is None else _of_weight(*validation)
         _warn_about_weights(spec, focus)
         labels = self._shown_labels(focus, y) if spec.uses_labels else None
         if labels is not None:
@@ -416,6 +419,17 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
             self.__dict__.clear()
             self.__dict__.update(before | callback_state)
             raise
+
+
+def _of_weight(
+    focus: Focus, y: np.ndarray, weight: np.ndarray
+) -> tuple[Focus, np.ndarray, np.ndarray]:
+    """Nodes that have a weight, and their weights scaled to a mean of 1."""
+    used = weight > 0
+    if not used.all():
+        focus, y, weight = focus.at(focus.ids[used]), y[used], weight[used]
+    weight = weight / weight.max()  # whose sum does not overflow
+    return focus, y, weight / weight.mean()
 
 
 def _check_finite(module: nn.Module, net: GraphNet) -> None:

@@ -172,8 +172,9 @@ class MMGCNModule(nn.Module):
         self.encoder = make_encoder(
             schema, hidden_channels, missing=missing, activation=None, dropout=input_dropout
         )
-        if missing == "learned" and input_activation == "relu":
-            # where it starts otherwise, at 0, ReLU has no gradient
+        if missing in ("learned", "copy") and input_activation == "relu":
+            # where it starts otherwise, at 0, ReLU has no gradient; "mean_neighbors" adds it to
+            # the neighbours' mean, where it has one
             nn.init.constant_(self.encoder.placeholder, 0.01)
         self.convs = nn.ModuleList(
             BlockGCNConv(hidden_channels, hidden_channels, self_weight) for _ in range(num_layers)

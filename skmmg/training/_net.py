@@ -28,20 +28,14 @@ class NodeDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Target nodes of a graph with their classes and weights.
 
     The graph is in the dataset and not in the batch, because skorch wants all parts of a batch to
-    have one length. Nodes without a weight are left out. The weights of the others are scaled to a
-    mean of 1, so that a mean over a batch estimates the weighted mean over all nodes.
+    have one length. The weights have a mean of 1, so that a mean over a batch estimates the
+    weighted mean over all nodes.
     """
 
     graph: GraphTensors | GraphStore
     ids: Tensor
     y: Tensor
     weight: Tensor
-
-    def __post_init__(self) -> None:
-        used = self.weight > 0
-        if not used.all():
-            self.ids, self.y, self.weight = self.ids[used], self.y[used], self.weight[used]
-        self.weight = self.weight / self.weight.mean()
 
     def __len__(self) -> int:
         return len(self.ids)

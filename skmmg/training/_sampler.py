@@ -150,9 +150,12 @@ class NeighborSampler:
             The seeds, what was found from them, and the drawn edges. Where all edges into a node
             are taken, they are in the order that they have in the graph.
         """
-        # popping and appending are atomic, so that two threads never share marks
-        marks = self._marks.pop() if self._marks else self._make_marks()
+        try:  # popping and appending are atomic, so that two threads never share marks
+            marks = self._marks.pop()
+        except IndexError:
+            marks = self._make_marks()
         for node_type, ids in seeds.items():
+            assert ids.max(initial=-1) < self.num_nodes[node_type]  # what is compiled does not look
             marks[node_type].add(ids)
         keys = dict(
             zip(self._relations, _sampler_numpy.keys(seed, len(self._relations)), strict=True)

@@ -77,7 +77,7 @@ def _choose(nodes: np.ndarray, degree: np.ndarray, fan_out: int, key: np.uint64)
     stays = np.arange(min(2 * fan_out, WORD)) < degree[inverse, None]
     row, column = np.nonzero(chosen >= 0)
     stays[row, chosen[row, column]] = False
-    out[inverse] = np.nonzero(stays)[1].reshape(-1, fan_out)
+    out[inverse] = np.nonzero(stays)[1].reshape(inverse.sum(), fan_out)
     return out
 
 

@@ -61,7 +61,7 @@ def train(
     silent: dict[str, Any] = {} if verbose else {"callbacks__print_log": None}
     loaders: dict[str, Any] = {"iterator_train": GraphLoader, "iterator_valid": GraphLoader}
     if plan is not None:
-        module = _share(module, plan.seed)
+        module = _share(module, plan.seed, device)
         loaders = {
             "iterator_train": partial(BatchLoader, plan=plan, training=True),
             "iterator_valid": partial(BatchLoader, plan=plan, training=False),
@@ -84,12 +84,20 @@ def train(
     return net.fit(data)
 
 
-def _share(module: nn.Module, seed: int) -> nn.Module:
+def _share(module: nn.Module, seed: int, device: torch.device) -> nn.Module:
     """The module as the processes train it together, each with dropout of its own."""
     ranks = Ranks.current()
     if ranks.count > 1:
-        torch.manual_seed(seed + ranks.rank)
+        _seed(seed + ranks.rank, device)
     return ranks.wrap(module)
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed the CPU and the device; `torch.manual_seed` is for all GPUs."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _make_scheduler(name: str, lr: float, max_epochs: int) -> LRScheduler:
@@ -106,13 +114,9 @@ def private_seed(seed: int, device: torch.device) -> Iterator[None]:
 
     They belong to the process: threads that train wait for each other.
     """
-    on_gpu = device.type == "cuda"
-    devices: list[Any] = [device] if on_gpu else []
+    devices: list[Any] = [device] if device.type == "cuda" else []
     with _generators, torch.random.fork_rng(devices=devices):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed is for all GPUs
-        if on_gpu:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+        _seed(seed, device)
         yield
 
 
@@ -134,14 +138,15 @@ def choose_device(device: str) -> torch.device:
     ValueError
         If torch cannot compute on it here, or it is neither a CPU nor a CUDA device.
     """
+    name = device
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     advice = (
-        'Set device="auto", which takes a GPU where there is one, or device="cpu"; `set_params` '
-        "does it for a fitted estimator, too."
+        'Set device="cpu", or "auto", which takes a GPU where torch finds one; `set_params` does '
+        "it for a fitted estimator, too."
     )
     try:
-        chosen = torch.ones(1, device=device).device
+        chosen = torch.ones(1, device=name).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch is built without it
         reason = str(error).partition("\n")[0].partition(". ")[0]
         raise ValueError(f"device={device!r} cannot be used here: {reason}. {advice}") from error

@@ -454,6 +454,26 @@ def test_balanced_class_weights_are_sample_weights(
     assert differ(by_class, MultiModalGraphClassifier(**settings).fit(X, y))
 
 
+@pytest.mark.parametrize("weight", [1e-50, 1e39, 1e300])
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_weights_of_any_size_are_relative(
+    weight: float, batch_size: int | None, X: NodeView, y: np.ndarray, params: Params
+) -> None:
+    clf = MultiModalGraphClassifier(batch_size=batch_size, **params)
+    plain = clone(clf).fit(X, y)
+    assert_same_weights(clf.fit(X, y, sample_weight=np.full(len(y), weight)), plain)
+
+
+@pytest.mark.parametrize("model", ["sehgnn", "idkg", "hgt"])
+def test_a_sample_of_weight_zero_is_not_there(model: str, X: NodeView, y: np.ndarray) -> None:
+    weight = np.ones(40)
+    weight[::4] = 0.0
+    changed = np.where(weight[:, None] > 0, y[:40, None], (y[:40, None] + 1) % 3)[:, 0]
+    clf = MultiModalGraphClassifier(model, max_epochs=3, early_stopping=False, random_state=0)
+    found = [clone(clf).fit(X[:40], c, weight).predict_proba(X) for c in (y[:40], changed)]
+    assert_array_equal(found[0], found[1])
+
+
 def test_class_weights_count_in_given_validation_data_too(
     X: NodeView, y: np.ndarray, params: Params
 ) -> None:

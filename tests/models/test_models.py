@@ -322,15 +322,27 @@ def test_gradients_reach_every_parameter(model: str, fusion: str | None, missing
 
 
 @pytest.mark.parametrize("fusion", ["early", "late"])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("model", "missing"),
+    [
+        (model, missing)
+        for model in MODELS
+        for missing in ("learned", "copy", "mean_neighbors")
+        if model != "sehgnn" or missing == "learned"  # it has no such state otherwise
+    ],
+)
 def test_a_learned_state_of_what_is_missing_moves_from_where_it_starts(
-    model: str, fusion: str
+    model: str, fusion: str, missing: str
 ) -> None:
-    X, y = make_single_type_graph().nodes(), np.arange(9) % N_CLASSES
+    graph = make_single_type_graph()
+    text, image = (graph.x["node"][m].copy() for m in ("text", "image"))
+    text[4] = image[4] = np.nan  # has nothing
+    X = graph.with_features({"node": {"text": text, "image": image}}).nodes()
+    y = np.arange(9) % N_CLASSES
     known = {"fusion": fusion} if MODELS[model]().get_params().get("late_fusion") else {}
 
     start, moved = (
-        fit(small(model), X, y, missing="learned", max_epochs=n, **known).weights_[
+        fit(small(model), X, y, missing=missing, max_epochs=n, weight_decay=0.0, **known).weights_[
             "encoder.placeholder"
         ]
         for n in (1, 3)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from pretend_device import pretend_device
 from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 
@@ -18,6 +19,8 @@ from skmmg.training import (
     ClassificationLoss,
     GraphNet,
     NodeDataset,
+    Ranks,
+    _train,
     choose_device,
     column_statistics,
     graph_tensors,
@@ -34,7 +37,8 @@ def make_data(weight: np.ndarray | None = None) -> NodeDataset:
     graph = MultiModalGraph({"x": x})
     tensors = graph_tensors(graph, column_statistics(graph, None), device=CPU, dtype=torch.float64)
     weights = np.ones(20) if weight is None else weight
-    return NodeDataset(tensors, torch.arange(20), torch.tensor(LABELS), torch.tensor(weights))
+    weights = torch.tensor(weights / weights.mean())
+    return NodeDataset(tensors, torch.arange(20), torch.tensor(LABELS), weights)
 
 
 def make_module() -> nn.Module:
@@ -100,18 +104,37 @@ def test_auto_takes_a_device_that_is_there() -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "meta", "cuda:99"])
 def test_a_device_that_torch_cannot_compute_on_is_an_error(device: str) -> None:
-    with pytest.raises(ValueError, match=f"device.*'{device}'.* Set device=\"auto\""):
+    with pytest.raises(ValueError, match=f"device.*'{device}'.* Set device=\"cpu\""):
         choose_device(device)
 
 
-def test_a_private_seed_does_not_touch_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    seeded: list[int] = []
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+def test_seeds_do_not_touch_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    all_devices: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", all_devices.append)
+    monkeypatch.setattr(Ranks, "current", classmethod(lambda cls: cls(1, 2)))
+    monkeypatch.setattr(Ranks, "wrap", lambda self, module: module)
     with private_seed(0, CPU):
         drawn = torch.rand(3)
-    torch.manual_seed(0)
-    assert seeded == [0]  # by torch.manual_seed alone
-    assert torch.equal(drawn, torch.rand(3))
+        _train._share(make_module(), 5, CPU)
+        shared = torch.rand(3)
+    assert all_devices == []
+    for seed, found in ((0, drawn), (6, shared)):
+        torch.manual_seed(seed)
+        assert torch.equal(found, torch.rand(3))
+
+
+def test_a_gpu_is_seeded_alone() -> None:
+    with pretend_device(), private_seed(3, torch.device("cuda", 1)):
+        assert torch.cuda.device.call_args.args == (torch.device("cuda", 1),)  # type: ignore[attr-defined]
+        assert torch.cuda.manual_seed.call_args.args == (3,)  # type: ignore[attr-defined]
+
+
+def test_a_gpu_that_cannot_be_used_is_not_advised_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(
+        ValueError, match=r"device='auto' cannot be used here: .* Set device=\"cpu\""
+    ):
+        choose_device("auto")
 
 
 # ------------------------------------------------------------------------------ epochs
@@ -144,17 +167,6 @@ def test_validation_loss_and_accuracy_are_those_of_scikit_learn() -> None:
     row = net.plain_history()[0]
     assert_allclose(row["valid_loss"], log_loss(LABELS, proba))
     assert_allclose(row["valid_acc"], accuracy_score(LABELS, proba.argmax(1)))
-
-
-def test_weights_are_scaled_to_a_mean_of_one_and_nodes_without_one_are_left_out() -> None:
-    weight = np.arange(20.0)
-    weight[7] = 0.0
-
-    data = make_data(7.0 * weight)
-
-    assert data.ids.tolist() == [i for i in range(20) if i not in (0, 7)]
-    assert data.y.tolist() == LABELS[data.ids].tolist()
-    assert_allclose(data.weight, weight[data.ids] / weight[data.ids].mean())
 
 
 def test_a_weight_of_two_is_a_node_that_is_there_twice() -> None:
