@@ -299,7 +299,8 @@ def main() -> None:
             "nodes. Resident memory counts the pages of the files in; edges are counted with their "
             "reverses. Fit minus epoch is the statistics for scaling and the sorting of the edges. "
             "CPU seconds are of both threads; where they are below the seconds, the machine was "
-            "busy with other things. Trained nodes per CPU second are of the whole fit.",
+            "busy with other things. Trained nodes per CPU second are of the whole fit."
+            + (" They are of an earlier run than the sampling." if args.sampler else ""),
         ],
         folder=results_folder(args.quick),
     )
