@@ -34,8 +34,8 @@ OnDevice = Callable[[], AbstractContextManager[Any]]
 OF_NODES = [name for name, spec in MODELS.items() if "classification" in spec.tasks]
 SAMPLED = [name for name in OF_NODES if MODELS[name]().samples]
 SMALL = {"hidden_channels": 8, "heads": 2, "dropout": 0.0, "input_dropout": 0.0}
-PRECISIONS = pytest.mark.parametrize("precision", ["auto", "bf16"])
 FIT: Params = {"max_epochs": 3, "lr": 0.02, "random_state": 0}
+BATCHES: Params = {"batch_size": 16, "num_neighbors": 3, "max_epochs": 1}
 
 
 @pytest.fixture
@@ -96,38 +96,23 @@ def assert_same_without_the_device(estimator: Any, X: Any, found: np.ndarray, de
     assert_allclose(method(X), found, **close)
 
 
-@pytest.mark.parametrize("name", OF_NODES)
-@PRECISIONS
+@pytest.mark.parametrize(
+    ("name", "batches"),
+    [*((name, {}) for name in OF_NODES), *((name, BATCHES) for name in SAMPLED)],
+    ids=lambda value: value if isinstance(value, str) else "batches" if value else "whole",
+)
+@pytest.mark.parametrize("precision", ["auto", "bf16"])
 def test_every_model_is_trained_and_read_on_a_device(
-    name: str, precision: str, planted: Bunch, on_device: OnDevice
+    name: str, batches: Params, precision: str, planted: Bunch, on_device: OnDevice
 ) -> None:
     X, y = planted.graph.nodes("item"), planted.target
+    params = FIT | {"device": "cuda", "precision": precision} | batches
     with on_device() as device:
-        clf = MultiModalGraphClassifier(name, device="cuda", precision=precision, **FIT)
-        found = clf.fit(X[:40], y[:40]).predict_proba(X)
+        clf = MultiModalGraphClassifier(name, **params).fit(X[:40], y[:40])
+        found = clf.predict_proba(X)
         assert device.was_used
         if name in ("hgnn_ima", "mm_gcn", "mhgat"):
             assert_allclose(clf.modality_weights(X).sum(axis=1), 1.0, rtol=1e-5)
-    assert_same_without_the_device(clf, X, found, device)
-
-
-@pytest.mark.parametrize("name", SAMPLED)
-@PRECISIONS
-def test_mini_batches_are_trained_and_read_on_a_device(
-    name: str, precision: str, planted: Bunch, on_device: OnDevice
-) -> None:
-    X, y = planted.graph.nodes("item"), planted.target
-    with on_device() as device:
-        clf = MultiModalGraphClassifier(
-            name,
-            device="cuda",
-            batch_size=16,
-            num_neighbors=3,
-            precision=precision,
-            **FIT | {"max_epochs": 1},
-        ).fit(X[:40], y[:40])
-        found = clf.predict_proba(X)
-        assert device.was_used
     assert_same_without_the_device(clf, X, found, device)
 
 

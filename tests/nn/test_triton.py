@@ -194,7 +194,10 @@ def test_queries_may_lie_in_memory_in_any_order(
     from skmmg.nn import _triton
 
     given = _triton.triton_pass
-    turned = lambda q, *rest: given(q.mT.contiguous().mT, *rest)  # noqa: E731
+
+    def turned(query: Tensor, *rest: Any) -> Any:
+        return given(query.mT.contiguous().mT, *rest)
+
     monkeypatch.setattr(_triton, "triton_pass", turned)
     _triton.check(torch.device(device), torch.float64, 2, 2, Switches())
 
@@ -232,7 +235,10 @@ def test_one_compilation_does_for_graphs_of_all_sizes(monkeypatch: pytest.Monkey
     import triton
 
     compiled: list[str] = []
-    note = lambda *, metadata, **_: compiled.append(metadata["name"])  # noqa: E731
+
+    def note(*, metadata: dict[str, Any], **rest: Any) -> None:
+        compiled.append(metadata["name"])
+
     monkeypatch.setattr(triton.knobs.compilation, "listener", note)
     for n_nodes, n_edges in ((1, 2), (7, 16), (16, 30), (33, 32), (48, 50)):
         h, edges = draw_structure(n_nodes, n_edges)

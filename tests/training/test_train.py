@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -123,10 +125,23 @@ def test_seeds_do_not_touch_other_devices(monkeypatch: pytest.MonkeyPatch) -> No
         assert torch.equal(found, torch.rand(3))
 
 
-def test_a_gpu_is_seeded_alone() -> None:
-    with pretend_device(), private_seed(3, torch.device("cuda", 1)):
-        assert torch.cuda.device.call_args.args == (torch.device("cuda", 1),)  # type: ignore[attr-defined]
-        assert torch.cuda.manual_seed.call_args.args == (3,)  # type: ignore[attr-defined]
+def test_a_gpu_is_seeded_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    current = [CPU]
+    seeds: list[tuple[torch.device, int]] = []
+
+    @contextmanager
+    def make_current(device: torch.device) -> Iterator[None]:
+        current.append(device)
+        yield
+        current.pop()
+
+    with pretend_device():
+        monkeypatch.setattr(torch.cuda, "device", make_current)
+        monkeypatch.setattr(torch.cuda, "manual_seed", lambda n: seeds.append((current[-1], n)))
+        with private_seed(3, torch.device("cuda", 1)):
+            pass
+        monkeypatch.undo()
+    assert seeds == [(torch.device("cuda", 1), 3)]
 
 
 def test_a_gpu_that_cannot_be_used_is_not_advised_again(monkeypatch: pytest.MonkeyPatch) -> None:
