@@ -195,7 +195,7 @@ def report(
     failed = [f"{r['network']}, {r['step']}: {r['error']}." for r in steps if "error" in r]
     done = [r for r in steps if "error" not in r]
     tables = {
-        "Steps on the whole of a network": done,
+        "Steps, ours on what the training nodes can see": done,
         f"Mini-batches of {BATCH_SIZE}, num_neighbors={NUM_NEIGHBORS}": minibatches,
     }
     write_results(
