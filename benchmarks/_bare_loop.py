@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from skmmg import MultiModalGraphClassifier
 from skmmg.models import GCN, HGNNIMA, HGT, ModelSpec
-from skmmg.training import ClassificationLoss
+from skmmg.training import OPTIMIZERS, ClassificationLoss
 
 LR, WEIGHT_DECAY = 3e-3, 5e-3
 # fitted with skmmg's defaults, on networks of `make_split`
@@ -64,7 +64,7 @@ def run_loop(task: Task, spec: ModelSpec, n_epochs: int) -> list[float]:
     """Train, and return the validation losses."""
     torch.manual_seed(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
     module = spec.build(task.view.schema, task.n_classes)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
+    optimizer = OPTIMIZERS["adamw"](module.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
     criterion = ClassificationLoss()
     train = _as_tensors(task.view.ids, task.y)
     watched = _as_tensors(task.validation.ids, task.y_validation)

@@ -41,7 +41,7 @@ from skmmg.models import HGNNIMA, HGT, hgnn_ima
 from skmmg.nn import GraphTensors, set_backend
 from skmmg.nn._field import receptive_field, whole_graph
 from skmmg.nn._linear import product
-from skmmg.training import ClassificationLoss, autocast
+from skmmg.training import OPTIMIZERS, ClassificationLoss, autocast
 from skmmg.training._precision import widened
 
 CHANNELS, LAYERS, HEADS, DROPOUT = 64, 3, 8, 0.6
@@ -125,7 +125,7 @@ def make_steps(task: Task, plain: bool = True) -> dict[str, Callable[[], Step]]:
 def make_step(module: nn.Module, task: Task, precision: str = "float32") -> Step:
     """Forward, loss, backward, optimiser, where the task's tensors are."""
     device = task.tensors.device
-    optimizer = torch.optim.AdamW(module.to(device).parameters(), lr=1e-3)
+    optimizer = OPTIMIZERS["adamw"](module.to(device).parameters(), lr=1e-3)
     criterion, ids = ClassificationLoss(), torch.tensor(task.view.ids, device=device)
     y, weight = torch.tensor(task.y, device=device), torch.ones(len(task.y), device=device)
 

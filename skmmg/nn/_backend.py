@@ -22,7 +22,7 @@ BACKENDS = ("auto", "sparse", "fused", "triton")
 # Edges of a graph from which a kernel is worth being compiled, see docs/decisions.
 _MIN_EDGES = 10_000
 # Widest head, and fewest heads, for which the C++ kernel is faster.
-_MAX_HEAD_CHANNELS, _MIN_HEADS = 32, 4
+_MAX_HEAD_CHANNELS, _MIN_HEADS = 32, 2
 
 _logger = logging.getLogger("skmmg")
 _told: set[str] = set()

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from skmmg.nn import _compile
 from skmmg.nn._edge_stage import RelationMatrices, Switches, sparse_pass
 from skmmg.nn._edges import EdgeStructure
+from skmmg.nn._memory import new_empty
 from skmmg.nn._precision import in_float32
 
 _SOURCE = Path(__file__).parent / "_kernel.cpp"
@@ -25,7 +26,7 @@ _MAX_BACKWARD_THREADS = 4
 _EDGES_PER_THREAD = 4096
 
 _ARRAYS = (
-    *("query", "pair", "w_node", "w_modal", "w_msg"),
+    *("query", "pair", "w_node", "w_modal", "w_msg", "w_node_t", "w_modal_t", "w_msg_t"),
     *("src", "run_ptr", "run_relation", "node_ptr", "lacking", "cuts", "paid", "out"),
     *("grad_out", "grad_paid", "grad_query", "grad_pair"),
     *("grad_w_node", "grad_w_modal", "grad_w_msg"),
@@ -125,7 +126,7 @@ class _FusedPass(torch.autograd.Function):
         ctx.save_for_backward(query, pair, w_node, w_modal, w_msg)
         ctx.rest = (edges, switches, lacking, heads)
         n_threads = _count_threads(edges)
-        out, paid = torch.empty_like(query), torch.empty(n_threads, dtype=torch.float64)
+        out, paid = new_empty(query, *query.shape), torch.empty(n_threads, dtype=torch.float64)
         task = _Call(ctx, n_threads, out=out, paid=paid)
         task.kernel.forward(ctypes.byref(task.task))
         return out, paid.sum().to(query.dtype)
@@ -139,8 +140,8 @@ class _FusedPass(torch.autograd.Function):
         arrays = {"grad_pair": pair, "grad_w_node": w_node, "grad_w_msg": w_msg}
         if w_modal is not None:
             arrays["grad_w_modal"] = w_modal
-        found = {name: x.new_zeros(n_threads, *x.shape) for name, x in arrays.items()}
-        found["grad_query"] = torch.zeros_like(query)
+        found = {n: new_empty(x, n_threads, *x.shape).zero_() for n, x in arrays.items()}
+        found["grad_query"] = new_empty(query, *query.shape).zero_()
         task = _Call(ctx, n_threads, grad_out=grads[0].contiguous(), grad_paid=grads[1], **found)
         task.kernel.backward(ctypes.byref(task.task))
         totals = {n: x[0] if n_threads == 1 else x.sum(0) for n, x in found.items() if n in arrays}
@@ -175,6 +176,9 @@ class _Call:
             "w_node": w_node,
             "w_modal": w_modal,
             "w_msg": w_msg,
+            "w_node_t": w_node.transpose(1, 2),
+            "w_modal_t": None if w_modal is None else w_modal.transpose(2, 3),
+            "w_msg_t": w_msg.transpose(1, 2),
             "src": runs.src,
             "run_ptr": runs.ptr,
             "run_relation": runs.relation,

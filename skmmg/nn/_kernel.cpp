@@ -1,9 +1,10 @@
 // The edge stage of HGNN-IMA in one pass over the edges, node by node: scores, the four softmaxes,
 // the weighted sum. Nothing is kept per edge; the backward pass computes the scores again.
 //
-// Heads are the lanes of a vector. Compiled for one number of modalities (M), channels per head
-// (DK), lanes (H, a power of two) and one scalar type (T). Arrays have the heads as their fastest
-// axis: queries (M, N, DK, H), keys and values (M, N, 2, DK, H), relation matrices (R, DK, DK, H).
+// Heads are the lanes of a vector; where a register holds more, those of several channels are.
+// Compiled for one number of modalities (M), channels per head (DK), lanes (H, a power of two) and
+// one scalar type (T). Arrays have the heads as their fastest axis: queries (M, N, DK, H), keys and
+// values (M, N, 2, DK, H), relation matrices (R, DK, DK, H).
 // Equation numbers are those of Li et al., IJCAI 2025; _edge_stage.py is the same in torch.
 #include <cmath>
 #include <cstdint>
@@ -11,21 +12,79 @@
 #include <functional>
 #include <limits>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace {
 
-typedef T vec __attribute__((vector_size(H * sizeof(T))));
-typedef T loose __attribute__((vector_size(H * sizeof(T)), aligned(sizeof(T)), may_alias));
-
-const int F = DK * H;     // scalars of one query, key or value
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)  // clang, and GCC from 12 on
+#define CAN_SHUFFLE
+#endif
+#endif
+#if defined(CAN_SHUFFLE) && defined(__AVX512F__)
+const int REGISTER = 64;  // bytes
+#elif defined(CAN_SHUFFLE) && defined(__AVX__)
+const int REGISTER = 32;
+#elif defined(CAN_SHUFFLE)
+const int REGISTER = 16;
+#else
+const int REGISTER = 0;
+#endif
+constexpr int channels_per_register() {
+  int n = 1;
+  while (2 * n * H * int(sizeof(T)) <= REGISTER && DK % (2 * n) == 0) n *= 2;
+  return n;
+}
+const int C = channels_per_register();
+const int D = DK / C;       // registers of one query, key or value
+const int F = DK * H;       // scalars of it
 const int MATRIX = DK * F;  // scalars of one relation's matrix
+
+// The heads of one channel, and of C channels
+typedef T vec __attribute__((vector_size(H * sizeof(T))));
+typedef T wide __attribute__((vector_size(C * H * sizeof(T))));
+typedef T loose_vec __attribute__((vector_size(H * sizeof(T)), aligned(sizeof(T)), may_alias));
+typedef T loose __attribute__((vector_size(C * H * sizeof(T)), aligned(sizeof(T)), may_alias));
 
 enum CrossModal { ADAPTIVE, NODE, MEAN, NONE };
 enum Norm { SOFTMAX, RENORMALIZE, OUTER };
 
-inline const loose& at(const T* p) { return *reinterpret_cast<const loose*>(p); }
-inline loose& at(T* p) { return *reinterpret_cast<loose*>(p); }
+inline const loose& at(const T* row, int d) { return reinterpret_cast<const loose*>(row)[d]; }
+inline loose& at(T* row, int d) { return reinterpret_cast<loose*>(row)[d]; }
+// A vector for each of C channels, and the sum over them, by doubling and halving: GCC takes the
+// way through memory where a shuffle does more.
+#ifdef CAN_SHUFFLE
+template <int n, class V, int... I>
+inline auto twice(V a, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, a, (I % n)...);
+}
+template <int n, class V>
+inline auto repeat(V a) {
+  if constexpr (n == C * H) return a;
+  else return repeat<2 * n>(twice<n>(a, std::make_integer_sequence<int, 2 * n>()));
+}
+template <int n, class V, int... I>
+inline auto halved(V a, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, a, I...) + __builtin_shufflevector(a, a, (n / 2 + I)...);
+}
+template <int n, class V>
+inline auto fold(V a) {
+  if constexpr (n == H) return a;
+  else return fold<n / 2>(halved<n>(a, std::make_integer_sequence<int, n / 2>()));
+}
+inline wide spread(vec a) { return repeat<H>(a); }
+inline vec sum_channels(wide a) { return fold<C * H>(a); }
+#else
+inline wide spread(vec a) { return a; }
+inline vec sum_channels(wide a) { return a; }
+#endif
+// channel k of a row, C times
+inline wide channel(const T* row, int k) {
+  return spread(reinterpret_cast<const loose_vec*>(row)[k]);
+}
+inline T* scalars(wide* row) { return reinterpret_cast<T*>(row); }
+inline const T* scalars(const wide* row) { return reinterpret_cast<const T*>(row); }
 
 inline vec fill(T x) {
   vec out;
@@ -51,14 +110,11 @@ inline vec exponential(vec x) {
     for (int h = 0; h < H; h++) out[h] = std::exp(x[h]);
     return out;
   }
-  typedef int32_t ints __attribute__((vector_size(H * 4)));
+  typedef uint32_t ints __attribute__((vector_size(H * 4)));
+  const vec one = fill(1), magic = fill(T(12582912));  // 1.5 * 2^23: what is added to it is rounded
   x = larger(x, fill(T(-87)));
-  vec shifted = x * fill(T(1.44269504088896)) + fill(T(0.5)), one = fill(1);
-  ints whole = __builtin_convertvector(shifted, ints);
-  vec n = __builtin_convertvector(whole, vec);
-  n = n > shifted ? n - one : n;
-  whole = __builtin_convertvector(n, ints);
-  vec r = x - n * fill(T(0.693359375)) + n * fill(T(2.12194440e-4));
+  const vec shifted = x * fill(T(1.44269504088896)) + magic, n = shifted - magic;
+  const vec r = x - n * fill(T(0.693359375)) + n * fill(T(2.12194440e-4));
   vec p = fill(T(1.9875691500e-4));
   p = p * r + fill(T(1.3981999507e-3));
   p = p * r + fill(T(8.3334519073e-3));
@@ -66,9 +122,12 @@ inline vec exponential(vec x) {
   p = p * r + fill(T(1.6666665459e-1));
   p = p * r + fill(T(5.0000001201e-1));
   p = p * r * r + r + one;
-  ints bits = (whole + 127) << 23;
+  ints bits{};  // the lowest of `shifted` hold n
   vec power = one;
-  std::memcpy(&power, &bits, sizeof(bits) < sizeof(power) ? sizeof(bits) : sizeof(power));
+  const size_t size = sizeof(bits) < sizeof(power) ? sizeof(bits) : sizeof(power);
+  std::memcpy(&bits, &shifted, size);
+  bits = (bits + 127) << 23;
+  std::memcpy(&power, &bits, size);
   return p * power;
 }
 
@@ -78,6 +137,7 @@ inline vec exponential(vec x) {
 extern "C" struct Task {
   const T *query, *pair;              // pair: key and value, those of a node side by side
   const T *w_node, *w_modal, *w_msg;  // w_modal: one per relation, or one per modality too
+  const T *w_node_t, *w_modal_t, *w_msg_t;  // the same with their channels exchanged
   const int32_t *src, *run_ptr, *run_relation, *node_ptr;  // runs: edges of one node and relation
   const uint8_t* lacking;             // (M, E) or null
   const int64_t* cuts;                // first node of every thread
@@ -98,7 +158,7 @@ const int AHEAD = 6;  // edges
 const T TINY = std::numeric_limits<T>::min();
 
 struct Rows {
-  vec x[M][DK];
+  wide x[M][D];
 };
 
 // The edges of one softmax, and everything about them
@@ -126,44 +186,40 @@ inline const T* query_of(const Task& t, int64_t i, int m) {
 inline const T* key_of(const Task& t, int64_t j, int m) {
   return t.pair + (j * M + m) * 2 * F;
 }
-inline const T* modal_matrix(const Task& t, int relation, int m) {
-  return t.w_modal + (t.modal_per_modality ? relation * M + m : relation) * int64_t(MATRIX);
+inline int64_t modal_matrix(const Task& t, int relation, int m) {
+  return (t.modal_per_modality ? relation * M + m : relation) * int64_t(MATRIX);
 }
 
-// out[c] = sum_k W[c, k] x[k]
-inline void fold(const T* w, const T* x, vec* out) {
-  for (int c = 0; c < DK; c++) {
-    vec sum = fill(0);
-    for (int k = 0; k < DK; k++) sum += at(w + (c * DK + k) * H) * at(x + k * H);
-    out[c] = sum;
-  }
-}
 // out[k] += sum_c W[c, k] x[c]
-inline void fold_transposed(const T* w, const vec* x, T* out) {
-  for (int k = 0; k < DK; k++) {
-    vec sum = at(out + k * H);
-    for (int c = 0; c < DK; c++) sum += at(w + (c * DK + k) * H) * x[c];
-    at(out + k * H) = sum;
+inline void multiply(const T* w, const T* x, T* out) {
+  wide sum[D];
+  for (int d = 0; d < D; d++) sum[d] = at(out, d);
+  for (int c = 0; c < DK; c++) {
+    const wide xc = channel(x, c);
+    for (int d = 0; d < D; d++) sum[d] += at(w + c * F, d) * xc;
   }
+  for (int d = 0; d < D; d++) at(out, d) = sum[d];
 }
-// grad[c, k] += sum_m a[m][c] b_m[k], for n modalities whose rows b_m stand `stride` apart
-inline void add_outer(const vec (*a)[DK], const T* b, int64_t stride, int n, T* grad) {
+// grad[c, k] += sum_m a[m][c] * b_m[k], for n modalities whose rows b_m stand `stride` apart
+inline void add_outer(const wide (*a)[D], const T* b, int64_t stride, int n, T* grad) {
   for (int c = 0; c < DK; c++)
-    for (int k = 0; k < DK; k++) {
-      vec sum = at(grad + (c * DK + k) * H);
-      for (int m = 0; m < n; m++) sum += a[m][c] * at(b + m * stride + k * H);
-      at(grad + (c * DK + k) * H) = sum;
+    for (int d = 0; d < D; d++) {
+      wide sum = at(grad + c * F, d);
+      for (int m = 0; m < n; m++) sum += channel(scalars(a[m]), c) * at(b + m * stride, d);
+      at(grad + c * F, d) = sum;
     }
 }
-// Fetch what an edge further on will need; it may be one of the next node.
-inline void prefetch(const Task& t, int64_t edge) {
+// Fetch what an edge further on will need; it may be one of the next node. Left to itself, GCC takes
+// a function that does nothing but this for one that does nothing, and leaves its call out.
+#define PREFETCHES __attribute__((always_inline)) inline
+PREFETCHES void prefetch(const Task& t, int64_t edge) {
   if (edge >= t.n_edges) return;
   for (int m = 0; m < M; m++) {
     const char* p = reinterpret_cast<const char*>(key_of(t, t.src[edge], m));
     for (size_t b = 0; b < 2 * F * sizeof(T); b += 64) __builtin_prefetch(p + b);
   }
 }
-inline void prefetch_grad(const Task& t, const T* grad_pair, int64_t edge) {
+PREFETCHES void prefetch_grad(const Task& t, const T* grad_pair, int64_t edge) {
   if (edge >= t.n_edges) return;
   for (int m = 0; m < M; m++) {
     const T* row = grad_pair + (int64_t(t.src[edge]) * M + m) * 2 * F;
@@ -180,22 +236,24 @@ void find_scores(const Task& t, int64_t i, int s, int s1, Segment& x) {
   x.folded.resize((s1 - s) * 2);
   for (int run = s; run < s1; run++) {
     const int r = t.run_relation[run];
-    vec(&for_node)[M][DK] = x.folded[(run - s) * 2].x;
-    vec(&for_modal)[M][DK] = x.folded[(run - s) * 2 + 1].x;
+    wide(&for_node)[M][D] = x.folded[(run - s) * 2].x;
+    wide(&for_modal)[M][D] = x.folded[(run - s) * 2 + 1].x;
     for (int m = 0; m < M; m++) {
-      fold(t.w_node + r * int64_t(MATRIX), query_of(t, i, m), for_node[m]);
-      if (modal) fold(modal_matrix(t, r, m), query_of(t, i, m), for_modal[m]);
+      for (int d = 0; d < D; d++) for_node[m][d] = for_modal[m][d] = wide{};
+      multiply(t.w_node_t + r * int64_t(MATRIX), query_of(t, i, m), scalars(for_node[m]));
+      if (!modal) continue;
+      multiply(t.w_modal_t + modal_matrix(t, r, m), query_of(t, i, m), scalars(for_modal[m]));
     }
     for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
       prefetch(t, e + AHEAD);
       for (int m = 0; m < M; m++) {
         const T* key = key_of(t, t.src[e], m);
-        vec g = fill(0), l = fill(0);
-        for (int d = 0; d < DK; d++) g += at(key + d * H) * for_node[m][d];
+        wide g{}, l{};
+        for (int d = 0; d < D; d++) g += at(key, d) * for_node[m][d];
         if (modal)
-          for (int d = 0; d < DK; d++) l += at(key + d * H) * for_modal[m][d];
-        x.raw[(e - start) * M + m] = g;
-        x.lam[(e - start) * M + m] = l;
+          for (int d = 0; d < D; d++) l += at(key, d) * for_modal[m][d];
+        x.raw[(e - start) * M + m] = sum_channels(g);
+        x.lam[(e - start) * M + m] = sum_channels(l);
       }
     }
   }
@@ -208,29 +266,32 @@ inline vec disagreement(const vec* g) {
   return out;
 }
 
-// softmax over the edges of values (n, width), in place; within [0, 2] no shift is needed
-void softmax(vec* x, int n, int width, bool shift) {
-  for (int m = 0; m < width; m++) {
-    vec top = fill(0), total = fill(0);
-    if (shift) {
-      top = x[m];
-      for (int e = 1; e < n; e++) top = larger(top, x[e * width + m]);
-    }
-    for (int e = 0; e < n; e++) total += x[e * width + m] = exponential(x[e * width + m] - top);
-    const vec scale = fill(1) / total;
-    for (int e = 0; e < n; e++) x[e * width + m] *= scale;
+// softmax over the edges of values (n, W), in place; within [0, 2] no shift is needed
+template <int W>
+void softmax(vec* x, int n, bool shift) {
+  vec top[W] = {}, total[W] = {};
+  if (shift) {
+    for (int m = 0; m < W; m++) top[m] = x[m];
+    for (int e = 1; e < n; e++)
+      for (int m = 0; m < W; m++) top[m] = larger(top[m], x[e * W + m]);
   }
+  for (int e = 0; e < n; e++)
+    for (int m = 0; m < W; m++) total[m] += x[e * W + m] = exponential(x[e * W + m] - top[m]);
+  for (int m = 0; m < W; m++) total[m] = fill(1) / total[m];
+  for (int e = 0; e < n; e++)
+    for (int m = 0; m < W; m++) x[e * W + m] *= total[m];
 }
 // grad = y (grad - sum_e y grad)
-void softmax_backward(const vec* y, vec* grad, int n, int width) {
-  for (int m = 0; m < width; m++) {
-    vec total = fill(0);
-    for (int e = 0; e < n; e++) total += y[e * width + m] * grad[e * width + m];
-    for (int e = 0; e < n; e++) {
-      const int i = e * width + m;
-      grad[i] = y[i] * (grad[i] - total);
+template <int W>
+void softmax_backward(const vec* y, vec* grad, int n) {
+  vec total[W] = {};
+  for (int e = 0; e < n; e++)
+    for (int m = 0; m < W; m++) total[m] += y[e * W + m] * grad[e * W + m];
+  for (int e = 0; e < n; e++)
+    for (int m = 0; m < W; m++) {
+      const int i = e * W + m;
+      grad[i] = y[i] * (grad[i] - total[m]);
     }
-  }
 }
 
 // (5): softmax over the modalities; of the mean over the edges for NODE
@@ -304,42 +365,40 @@ inline bool beta_is_weight(const Task& t) {
 void find_weights(const Task& t, Segment& x) {
   const int n = x.n;
   std::memcpy(static_cast<void*>(x.alpha.data()), x.raw.data(), sizeof(vec) * n * M);
-  softmax(x.alpha.data(), n, M, true);
+  softmax<M>(x.alpha.data(), n, true);
   if (t.align) {
     for (int e = 0; e < n; e++) x.align[e] = disagreement(&x.raw[e * M]) * fill(T(-t.align_scale));
-    softmax(x.align.data(), n, 1, true);
+    softmax<1>(x.align.data(), n, true);
   }
   if (has_lam(t)) find_lam(t, x);
   find_beta(t, x);
-  if (beta_is_softmax(t)) softmax(x.beta.data(), n, 1, false);
+  if (beta_is_softmax(t)) softmax<1>(x.beta.data(), n, false);
   if (t.norm == RENORMALIZE && !beta_is_weight(t)) return renormalize(t, x);
   for (int e = 0; e < n; e++)
     for (int m = 0; m < x.own; m++) {
       const vec b = x.beta[e * x.own + m];
       x.weight[e * x.own + m] = !t.align ? b : t.add ? b + x.align[e] : b * x.align[e];
     }
-  if (!beta_is_weight(t)) softmax(x.weight.data(), n, x.own, false);
+  if (beta_is_weight(t)) return;
+  if (x.own > 1) softmax<M>(x.weight.data(), n, false);
+  else softmax<1>(x.weight.data(), n, false);
 }
 
 // (10): sums of the runs' values into node i
-void add_values(const Task& t, int s, int s1, const Segment& x, vec out[M][DK]) {
+void add_values(const Task& t, int s, int s1, const Segment& x, wide out[M][D]) {
   const int start = t.run_ptr[s];
   for (int run = s; run < s1; run++) {
-    vec sum[M][DK];
-    for (int m = 0; m < M; m++)
-      for (int d = 0; d < DK; d++) sum[m][d] = fill(0);
+    wide sum[M][D] = {};
     for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
       const vec* w = &x.weight[(e - start) * x.own];
       for (int m = 0; m < M; m++) {
         const T* value = key_of(t, t.src[e], m) + F;
-        const vec wm = w[x.own > 1 ? m : 0];
-        for (int d = 0; d < DK; d++) sum[m][d] += wm * at(value + d * H);
+        const wide wm = spread(w[x.own > 1 ? m : 0]);
+        for (int d = 0; d < D; d++) sum[m][d] += wm * at(value, d);
       }
     }
     const T* w_msg = t.w_msg + t.run_relation[run] * int64_t(MATRIX);
-    for (int m = 0; m < M; m++)
-      for (int k = 0; k < DK; k++)
-        for (int d = 0; d < DK; d++) out[m][d] += at(w_msg + (k * DK + d) * H) * sum[m][k];
+    for (int m = 0; m < M; m++) multiply(w_msg, scalars(sum[m]), scalars(out[m]));
   }
 }
 
@@ -356,9 +415,7 @@ void forward_nodes(const Task& t, int thread) {
   Segment x(t.longest, t);
   double paid = 0;
   for (int64_t i = t.cuts[thread]; i < t.cuts[thread + 1]; i++) {
-    vec out[M][DK];
-    for (int m = 0; m < M; m++)
-      for (int d = 0; d < DK; d++) out[m][d] = fill(0);
+    wide out[M][D] = {};
     for (int s = t.node_ptr[i], s1; s < t.node_ptr[i + 1]; s = s1) {
       s1 = t.by_relation ? s + 1 : t.node_ptr[i + 1];
       find_scores(t, i, s, s1, x);
@@ -367,7 +424,7 @@ void forward_nodes(const Task& t, int thread) {
       add_values(t, s, s1, x, out);
     }
     for (int m = 0; m < M; m++)
-      for (int d = 0; d < DK; d++) at(t.out + m * t.query_stride + i * F + d * H) = out[m][d];
+      for (int d = 0; d < D; d++) at(t.out + m * t.query_stride + i * F, d) = out[m][d];
   }
   t.paid[thread] = paid;
 }
@@ -377,19 +434,22 @@ void grad_of_weights(const Task& t, int64_t i, int s, int s1, Segment& x) {
   const int start = t.run_ptr[s];
   x.asked.resize(s1 - s);
   for (int run = s; run < s1; run++) {
-    vec(&asked)[M][DK] = x.asked[run - s].x;
-    const T* w_msg = t.w_msg + t.run_relation[run] * int64_t(MATRIX);
-    for (int m = 0; m < M; m++) fold(w_msg, t.grad_out + m * t.query_stride + i * F, asked[m]);
+    wide(&asked)[M][D] = x.asked[run - s].x;
+    const T* w_msg_t = t.w_msg_t + t.run_relation[run] * int64_t(MATRIX);
+    for (int m = 0; m < M; m++) {
+      for (int d = 0; d < D; d++) asked[m][d] = wide{};
+      multiply(w_msg_t, t.grad_out + m * t.query_stride + i * F, scalars(asked[m]));
+    }
     for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
-      vec total = fill(0);
+      wide total{};
       for (int m = 0; m < M; m++) {
         const T* value = key_of(t, t.src[e], m) + F;
-        vec sum = fill(0);
-        for (int d = 0; d < DK; d++) sum += at(value + d * H) * asked[m][d];
-        if (x.own > 1) x.grad[(e - start) * M + m] = sum;
+        wide sum{};
+        for (int d = 0; d < D; d++) sum += at(value, d) * asked[m][d];
+        if (x.own > 1) x.grad[(e - start) * M + m] = sum_channels(sum);
         total += sum;
       }
-      if (x.own == 1) x.grad[e - start] = total;
+      if (x.own == 1) x.grad[e - start] = sum_channels(total);
     }
   }
 }
@@ -400,7 +460,10 @@ inline vec divide(vec a, vec b) { return b > fill(TINY) ? a / b : fill(0); }
 void grad_of_beta(const Task& t, Segment& x) {
   const int n = x.n;
   const bool logarithm = t.norm == RENORMALIZE && !beta_is_weight(t);
-  if (!beta_is_weight(t)) softmax_backward(x.weight.data(), x.grad.data(), n, x.own);
+  if (!beta_is_weight(t)) {
+    if (x.own > 1) softmax_backward<M>(x.weight.data(), x.grad.data(), n);
+    else softmax_backward<1>(x.weight.data(), x.grad.data(), n);
+  }
   for (int e = 0; e < n; e++) {
     vec to_align = fill(0);
     for (int m = 0; m < x.own; m++) {
@@ -418,8 +481,8 @@ void grad_of_beta(const Task& t, Segment& x) {
     x.grad_align[e] = to_align;
   }
   if (t.align && (t.add || !logarithm))
-    softmax_backward(x.align.data(), x.grad_align.data(), n, 1);
-  if (beta_is_softmax(t)) softmax_backward(x.beta.data(), x.grad.data(), n, 1);
+    softmax_backward<1>(x.align.data(), x.grad_align.data(), n);
+  if (beta_is_softmax(t)) softmax_backward<1>(x.beta.data(), x.grad.data(), n);
 }
 
 // through (5): grad_lam becomes the gradient of the inter-modal scores
@@ -477,32 +540,30 @@ void scatter(const Task& t, int64_t i, int s, int s1, const Segment& x, const Gr
   const bool modal = has_lam(t);
   for (int run = s; run < s1; run++) {
     const int64_t r = t.run_relation[run];
-    const vec(*for_node)[DK] = x.folded[(run - s) * 2].x;
-    const vec(*for_modal)[DK] = x.folded[(run - s) * 2 + 1].x;
-    const vec(*asked)[DK] = x.asked[run - s].x;
-    vec keys[M][DK], modal_keys[M][DK], values[M][DK];
-    for (int m = 0; m < M; m++)
-      for (int d = 0; d < DK; d++) keys[m][d] = modal_keys[m][d] = values[m][d] = fill(0);
+    const wide(*for_node)[D] = x.folded[(run - s) * 2].x;
+    const wide(*for_modal)[D] = x.folded[(run - s) * 2 + 1].x;
+    const wide(*asked)[D] = x.asked[run - s].x;
+    wide keys[M][D] = {}, modal_keys[M][D] = {}, values[M][D] = {};
     for (int e = t.run_ptr[run]; e < t.run_ptr[run + 1]; e++) {
-      prefetch_grad(t, grads.pair, e + 2);
+      prefetch_grad(t, grads.pair, e + AHEAD);
       for (int m = 0; m < M; m++) {
         const int64_t at_pair = (int64_t(t.src[e]) * M + m) * 2 * F;
         const T* key = t.pair + at_pair;
         T* out = grads.pair + at_pair;
-        const vec w = x.weight[(e - start) * x.own + (x.own > 1 ? m : 0)];
-        const vec g = x.alpha[(e - start) * M + m];
-        const vec l = modal ? x.grad_lam[(e - start) * M + m] : fill(0);
-        for (int d = 0; d < DK; d++) {
-          const vec k = at(key + d * H);
-          vec sum = at(out + d * H) + g * for_node[m][d];
+        const wide w = spread(x.weight[(e - start) * x.own + (x.own > 1 ? m : 0)]);
+        const wide g = spread(x.alpha[(e - start) * M + m]);
+        const wide l = modal ? spread(x.grad_lam[(e - start) * M + m]) : wide{};
+        for (int d = 0; d < D; d++) {
+          const wide k = at(key, d);
+          wide sum = at(out, d) + g * for_node[m][d];
           keys[m][d] += g * k;
           if (modal) {
             modal_keys[m][d] += l * k;
             sum += l * for_modal[m][d];
           }
-          at(out + d * H) = sum;
-          values[m][d] += w * at(key + F + d * H);
-          at(out + F + d * H) += w * asked[m][d];
+          at(out, d) = sum;
+          values[m][d] += w * at(key + F, d);
+          at(out + F, d) += w * asked[m][d];
         }
       }
     }
@@ -512,11 +573,12 @@ void scatter(const Task& t, int64_t i, int s, int s1, const Segment& x, const Gr
     const int shared = t.modal_per_modality ? 1 : M;
     for (int m = 0; modal && m < M; m += shared)
       add_outer(modal_keys + m, query + m * t.query_stride, t.query_stride, shared,
-                grads.w_modal + (modal_matrix(t, r, m) - t.w_modal));
+                grads.w_modal + modal_matrix(t, r, m));
     for (int m = 0; m < M; m++) {
       T* grad_query = t.grad_query + m * t.query_stride + i * F;
-      fold_transposed(t.w_node + r * MATRIX, keys[m], grad_query);
-      if (modal) fold_transposed(modal_matrix(t, r, m), modal_keys[m], grad_query);
+      multiply(t.w_node + r * MATRIX, scalars(keys[m]), grad_query);
+      if (modal)
+        multiply(t.w_modal + modal_matrix(t, r, m), scalars(modal_keys[m]), grad_query);
     }
   }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from skmmg.nn._precision import narrow
 _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 # Multiplications from which its overhead does not show.
 _WORTH_IT = 1 << 20
-# Columns of an input from which it is faster for the gradient of the weight as well.
-_WIDE = 512
+# Rows of a matrix whose product is still in the cache when something is done with it.
+_ROWS = 8192
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -25,6 +26,19 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if small or not _has_onednn(x):
         return F.linear(x, weight, bias)
     return _ONEDNN(x, weight, bias, "none", [], "")  # type: ignore[misc]
+
+
+def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
+    """``grad.t() @ x`` for (n, d') and (n, d), whose rows are contiguous; it has no gradient."""
+    if grad.shape[1] > x.shape[1]:  # faster with the wider one as the weight
+        return product(x.t(), grad.t()).t()
+    return product(grad.t(), x.t())
+
+
+def in_blocks(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Their rows, on a CPU in blocks that fit in its cache."""
+    size = _ROWS if matrices[0].device.type == "cpu" else max(1, len(matrices[0]))
+    return zip(*(x.split(size) for x in matrices), strict=True)
 
 
 def _has_onednn(x: Tensor) -> bool:
@@ -51,6 +65,6 @@ class _ConstantLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, Tensor]:
         (x,), grad = ctx.saved_tensors, grads[0]
-        if torch.is_grad_enabled() or x.shape[1] < _WIDE:
+        if torch.is_grad_enabled():
             return None, grad.t() @ x, grad.sum(0)
-        return None, product(grad.t(), x.t()), grad.sum(0)
+        return None, weight_gradient(grad.contiguous(), x.contiguous()), grad.sum(0)

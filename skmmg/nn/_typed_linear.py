@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skmmg.nn._linear import product
+from skmmg.nn._linear import in_blocks, product, weight_gradient
+from skmmg.nn._memory import new_empty
 from skmmg.nn._precision import narrow
 
 
@@ -40,16 +41,44 @@ class _TypedLinear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         h, *parameters = ctx.saved_tensors
-        n_types, grad = len(ctx.slices), grads[0]
-        weights = parameters[:n_types]
+        weights, grad = parameters[: len(ctx.slices)], grads[0]
         if torch.is_grad_enabled():
-            grad_h = _differentiable_input_gradient(grad, weights, ctx.slices)
+            found = _differentiable_gradients(grad, h, weights, ctx.slices)
         else:
-            grad_h = _products(grad, [w.t() for w in weights], [None] * n_types, ctx.slices)
-        pairs = [list(zip(grad[:, part], h[:, part], strict=True)) for part in ctx.slices]
-        of_weights = (sum(g.t() @ x for g, x in pair) for pair in pairs)
-        of_biases = (sum(g.sum(0) for g, _ in pair) for pair in pairs)
+            found = _gradients(grad, h, weights, ctx.slices)
+        grad_h, of_weights, of_biases = found
         return grad_h, None, None, *of_weights, *of_biases
+
+
+Gradients = tuple[Tensor, list[Tensor], list[Tensor]]
+
+
+def _gradients(
+    grad: Tensor, h: Tensor, weights: Sequence[Tensor], slices: Sequence[slice]
+) -> Gradients:
+    """Gradients of the states, the weights and the biases."""
+    grad_h = new_empty(h, *h.shape)
+    of_weights = [torch.zeros_like(weight) for weight in weights]
+    of_biases = [weight.new_zeros(len(weight)) for weight in weights]
+    for part, weight, of_weight, of_bias in zip(
+        slices, weights, of_weights, of_biases, strict=True
+    ):
+        for of_set, x, of_x in zip(grad[:, part], h[:, part], grad_h[:, part], strict=True):
+            for g, rows, of_rows in in_blocks(of_set, x, of_x):
+                near = g.contiguous()
+                of_rows.copy_(product(near, weight.t()))
+                of_weight += weight_gradient(near, rows.contiguous())
+                of_bias += near.sum(0)
+    return grad_h, of_weights, of_biases
+
+
+def _differentiable_gradients(
+    grad: Tensor, h: Tensor, weights: Sequence[Tensor], slices: Sequence[slice]
+) -> Gradients:
+    parts = [(grad[:, part], h[:, part]) for part in slices]
+    of_states = [g @ weight for (g, _), weight in zip(parts, weights, strict=True)]
+    of_weights = [torch.einsum("mno,mni->oi", g, x) for g, x in parts]
+    return torch.cat(of_states, 1), of_weights, [g.sum((0, 1)) for g, _ in parts]
 
 
 def _products(
@@ -63,17 +92,11 @@ def _products(
     if len(slices) == 1 and h.is_contiguous() and not nodes_first:
         return product(h.flatten(0, 1), weights[0], biases[0]).view(n_sets, n_nodes, width)
     if nodes_first:
-        out = h.new_empty(n_nodes, n_sets, width).transpose(0, 1)
+        out = new_empty(h, n_nodes, n_sets, width).transpose(0, 1)
     else:
-        out = h.new_empty(n_sets, n_nodes, width)
+        out = new_empty(h, n_sets, n_nodes, width)
     for part, weight, bias in zip(slices, weights, biases, strict=True):
         for x, y in zip(h[:, part], out[:, part], strict=True):
-            y.copy_(product(x, weight, bias))
+            for rows, of_rows in in_blocks(x, y):
+                of_rows.copy_(product(rows, weight, bias))
     return out
-
-
-def _differentiable_input_gradient(
-    grad: Tensor, weights: Sequence[Tensor], slices: Sequence[slice]
-) -> Tensor:
-    parts = [grad[:, part] @ weight for part, weight in zip(slices, weights, strict=True)]
-    return torch.cat(parts, 1)

@@ -147,6 +147,18 @@ def test_any_number_of_modalities_and_heads_will_do(
 
 
 @needs_compiler
+@pytest.mark.parametrize(
+    ("heads", "head_channels"), [(1, 16), (2, 12), (3, 4), (4, 5), (8, 8), (16, 1)], ids=str
+)
+def test_registers_that_channels_share_give_the_same_numbers(
+    heads: int, head_channels: int
+) -> None:
+    h, edges = make_structure(torch.float32, 2, heads * head_channels)
+    conv = make_conv(2, heads=heads, channels=heads * head_channels)
+    assert_same(conv.float(), h, edges, 2e-5)
+
+
+@needs_compiler
 def test_extreme_scores_give_finite_gradients_in_float32() -> None:
     h, edges = make_structure(torch.float32, 2, 8)
     for norm, combine in product(("softmax", "renormalize", "outer"), ("product", "sum")):

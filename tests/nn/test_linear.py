@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from skmmg.nn._compile import find_compiler
 from skmmg.nn._linear import constant_linear, product
+from skmmg.nn._memory import new_empty
 from skmmg.nn._typed_linear import typed_linear
 
 
@@ -28,6 +29,38 @@ def test_a_large_product_and_its_gradients_are_those_of_torch(width: int) -> Non
 def test_a_product_takes_views() -> None:
     x, weight = torch.randn(64, 3000).t()[::2], torch.randn(64, 32).t()
     torch.testing.assert_close(product(x, weight), x @ weight.t(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("nodes_first", [False, True])
+def test_a_map_of_more_rows_than_a_block_is_that_of_torch(nodes_first: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).requires_grad_()
+
+    slices = [slice(0, 9000), slice(9000, 26_000)]
+    h, seen = draw(2, 26_000, 24), torch.randn(2, 26_000, 40, generator=generator)
+    weights, biases = [draw(40, 24), draw(40, 24)], [draw(40), draw(40)]
+    out = typed_linear(h, weights, biases, slices, nodes_first)
+    exact = zip(slices, weights, biases, strict=True)
+    expected = [h.double()[:, s] @ w.double().t() + b.double() for s, w, b in exact]
+    expected_out = torch.cat(expected, 1)
+
+    torch.testing.assert_close(out, expected_out, rtol=1e-4, atol=1e-4, check_dtype=False)
+    inputs = [h, *weights, *biases]
+    found = torch.autograd.grad((out * seen).sum(), inputs)
+    wanted = torch.autograd.grad((expected_out * seen).sum(), inputs)
+    for left, right in zip(found, wanted, strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=1e-5 * float(right.abs().max()))
+
+
+def test_a_tensor_in_huge_pages_is_a_tensor_like_others() -> None:
+    like = torch.zeros(2, dtype=torch.float64)
+    large = new_empty(like, 2, 1 << 21, 2).fill_(3)  # 64 MiB
+
+    assert large.shape == (2, 1 << 21, 2)
+    assert large.dtype == torch.float64
+    assert float(large.sum()) == 3 * large.numel()
 
 
 @pytest.mark.slow
