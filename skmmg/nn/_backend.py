@@ -21,8 +21,9 @@ from skmmg.nn._fused import can_fuse, kernel_for
 BACKENDS = ("auto", "sparse", "fused", "triton")
 # Edges of a graph from which a kernel is worth being compiled, see docs/decisions.
 _MIN_EDGES = 10_000
-# Widest head, and fewest heads, for which the C++ kernel is faster.
-_MAX_HEAD_CHANNELS, _MIN_HEADS = 32, 2
+# Widest head, and fewest heads, for which the C++ kernel is faster; the second where a register
+# holds one channel only.
+_MAX_HEAD_CHANNELS, _MIN_HEADS, _MIN_HEADS_APART = 32, 2, 4
 
 _logger = logging.getLogger("skmmg")
 _told: set[str] = set()
@@ -107,13 +108,13 @@ def _takes_fused(
     if not can_fuse(h, edges, switches, heads) or (wide and not asked):
         return False
     try:
-        kernel_for(h.shape[0], head_channels, heads, h.dtype)
+        kernel = kernel_for(h.shape[0], head_channels, heads, h.dtype)
     except CompileError as error:
         if asked:
             raise
         _tell_once(str(error))
         return False
-    return True
+    return asked or heads >= _MIN_HEADS_APART or kernel.channels() > 1
 
 
 def _takes_triton(h: Tensor, switches: Switches, head_channels: int, asked: bool) -> bool:

@@ -21,6 +21,7 @@ _logger = logging.getLogger("skmmg")
 _FLAGS = (
     *("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared", "-pthread"),
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"),
+    "-fno-associative-math",  # some compilers reorder sums unless told not to
 )
 
 

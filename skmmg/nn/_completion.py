@@ -89,11 +89,12 @@ class _Complete(torch.autograd.Function):
             if not len(step.rows):
                 continue
             if transpose:
-                moved = step.matrix.transposed @ out[step.rows]
-                out[step.rows] = 0.0
+                moved = step.matrix.transposed @ out.index_select(0, step.rows)
+                out.index_fill_(0, step.rows, 0.0)
                 out.index_add_(0, step.columns, moved)
             else:
-                out[step.rows] = step.matrix.matrix @ out[step.columns]
+                new = step.matrix.matrix @ out.index_select(0, step.columns)
+                out.index_copy_(0, step.rows, new)
         return out
 
     @staticmethod

@@ -46,7 +46,7 @@ class ReceptiveField:
 
     def enter(self, h: Tensor) -> Tensor:
         """States (n_modalities, n_seen, channels) for the first layer, of all that are encoded."""
-        return h if self.rows is None else h[:, self.rows]
+        return h if self.rows is None else h.index_select(1, self.rows)
 
 
 def whole_graph(

@@ -280,7 +280,7 @@ class HGNNIMAConv(nn.Module):
             With `lacking`: the inter-modal attention paid to it, summed, mean over the heads.
             None where there is no inter-modal attention.
         """
-        kept = h if edges.kept is None else h[:, edges.kept]
+        kept = h if edges.kept is None else h.index_select(1, edges.kept)
         head_channels = self.channels // self.heads
         backend = choose_backend(h, edges, self.switches, self.heads, head_channels)
         if backend == "fused":
@@ -293,7 +293,7 @@ class HGNNIMAConv(nn.Module):
 
     def attention(self, h: Tensor, edges: EdgeStructure) -> EdgeAttention:
         """Attention of all edges, from the stacked states."""
-        kept = h if edges.kept is None else h[:, edges.kept]
+        kept = h if edges.kept is None else h.index_select(1, edges.kept)
         query, key = self._query_and_key(h, kept, edges)
         return attend(query, key, self._relation_matrices(), edges, self.switches)
 

@@ -69,12 +69,12 @@ inline auto halved(V a, std::integer_sequence<int, I...>) {
   return __builtin_shufflevector(a, a, I...) + __builtin_shufflevector(a, a, (n / 2 + I)...);
 }
 template <int n, class V>
-inline auto fold(V a) {
+inline auto add_halves(V a) {
   if constexpr (n == H) return a;
-  else return fold<n / 2>(halved<n>(a, std::make_integer_sequence<int, n / 2>()));
+  else return add_halves<n / 2>(halved<n>(a, std::make_integer_sequence<int, n / 2>()));
 }
 inline wide spread(vec a) { return repeat<H>(a); }
-inline vec sum_channels(wide a) { return fold<C * H>(a); }
+inline vec sum_channels(wide a) { return add_halves<C * H>(a); }
 #else
 inline wide spread(vec a) { return a; }
 inline vec sum_channels(wide a) { return a; }
@@ -122,7 +122,7 @@ inline vec exponential(vec x) {
   p = p * r + fill(T(1.6666665459e-1));
   p = p * r + fill(T(5.0000001201e-1));
   p = p * r * r + r + one;
-  ints bits{};  // the lowest of `shifted` hold n
+  ints bits{};  // the lowest of those of `shifted` hold n
   vec power = one;
   const size_t size = sizeof(bits) < sizeof(power) ? sizeof(bits) : sizeof(power);
   std::memcpy(&bits, &shifted, size);
@@ -611,5 +611,7 @@ void run(const Task& t, void (*part)(const Task&, int)) {
 
 }  // namespace
 
+// Channels whose heads share a register
+extern "C" int32_t channels() { return C; }
 extern "C" void forward(const Task* t) { run(*t, forward_nodes); }
 extern "C" void backward(const Task* t) { run(*t, backward_nodes); }

@@ -16,7 +16,7 @@ from skmmg.nn._precision import narrow
 _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 # Multiplications from which its overhead does not show.
 _WORTH_IT = 1 << 20
-# Rows of a matrix whose product is still in the cache when something is done with it.
+# Rows per thread whose product is still in the cache when something is done with it.
 _ROWS = 8192
 
 
@@ -37,7 +37,8 @@ def weight_gradient(grad: Tensor, x: Tensor) -> Tensor:
 
 def in_blocks(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Their rows, on a CPU in blocks that fit in its cache."""
-    size = _ROWS if matrices[0].device.type == "cpu" else max(1, len(matrices[0]))
+    whole = matrices[0].device.type != "cpu" or torch.compiler.is_compiling()  # it unrolls loops
+    size = max(1, len(matrices[0])) if whole else _ROWS * torch.get_num_threads()
     return zip(*(x.split(size) for x in matrices), strict=True)
 
 

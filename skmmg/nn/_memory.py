@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 
+import torch
 from torch import Tensor
 
 # Bytes from which an allocation has pages of its own in glibc, so that no other gets the advice.
@@ -19,7 +20,8 @@ def new_empty(like: Tensor, *shape: int) -> Tensor:
     """
     out = like.new_empty(shape)
     size = out.numel() * out.element_size()
-    if out.device.type == "cpu" and size >= _LARGE and hasattr(mmap, "MADV_HUGEPAGE"):
+    small = size < _LARGE or torch.compiler.is_compiling()  # which knows of no addresses
+    if out.device.type == "cpu" and not small and hasattr(mmap, "MADV_HUGEPAGE"):
         start = -(-out.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
         length = out.data_ptr() + size - start
         # it is advice: whether it was taken does not matter

@@ -12,6 +12,8 @@ from skmmg.nn._linear import in_blocks, product, weight_gradient
 from skmmg.nn._memory import new_empty
 from skmmg.nn._precision import narrow
 
+Gradients = tuple[Tensor, list[Tensor], list[Tensor]]
+
 
 def typed_linear(
     h: Tensor,
@@ -50,16 +52,14 @@ class _TypedLinear(torch.autograd.Function):
         return grad_h, None, None, *of_weights, *of_biases
 
 
-Gradients = tuple[Tensor, list[Tensor], list[Tensor]]
-
-
 def _gradients(
     grad: Tensor, h: Tensor, weights: Sequence[Tensor], slices: Sequence[slice]
 ) -> Gradients:
     """Gradients of the states, the weights and the biases."""
     grad_h = new_empty(h, *h.shape)
-    of_weights = [torch.zeros_like(weight) for weight in weights]
-    of_biases = [weight.new_zeros(len(weight)) for weight in weights]
+    wide = torch.promote_types(h.dtype, torch.float32)  # 16 bits lose what many blocks add
+    of_weights = [torch.zeros_like(weight, dtype=wide) for weight in weights]
+    of_biases = [weight.new_zeros(len(weight), dtype=wide) for weight in weights]
     for part, weight, of_weight, of_bias in zip(
         slices, weights, of_weights, of_biases, strict=True
     ):
@@ -68,7 +68,7 @@ def _gradients(
                 near = g.contiguous()
                 of_rows.copy_(product(near, weight.t()))
                 of_weight += weight_gradient(near, rows.contiguous())
-                of_bias += near.sum(0)
+                of_bias += near.sum(0, dtype=wide)
     return grad_h, of_weights, of_biases
 
 

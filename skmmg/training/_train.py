@@ -18,12 +18,13 @@ from skmmg.training._net import GraphLoader, GraphNet, NodeDataset
 from skmmg.training._parallel import Ranks
 from skmmg.training._stopping import make_stopping
 
-# Fused: one pass over the weights, which a small model's step is much of otherwise.
+# Fused: all weights at once; one after the other they are much of a small model's step. SGD's fails
+# where a weight gets its first gradient late, as that of a node type that no batch has seen.
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": partial(torch.optim.Adam, fused=True),
     "adamw": partial(torch.optim.AdamW, fused=True),
     "rmsprop": torch.optim.RMSprop,
-    "sgd": partial(torch.optim.SGD, fused=True),
+    "sgd": torch.optim.SGD,
 }
 
 _generators = RLock()

@@ -206,6 +206,18 @@ def test_sparse_features_and_a_type_that_no_batch_reaches_train() -> None:
     assert_allclose(batch.predict_proba(X), whole.predict_proba(X), atol=1e-9)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop", "sgd"])
+def test_a_weight_may_get_its_first_gradient_late(data: Any, optimizer: str) -> None:
+    # a batch of one item and one neighbour sees few of the relations
+    X, y = data.graph.nodes("item"), data.target
+    how = {"batch_size": 1, "num_neighbors": 1, "optimizer": optimizer}
+    clf = MultiModalGraphClassifier(small("hgt"), lr_scheduler="one_cycle", **how, **EXACT)
+
+    clf.fit(X[:40], y[:40])
+
+    assert np.isfinite(losses(clf)).all()
+
+
 def test_a_part_shows_the_labels_of_its_own_nodes(data: Any) -> None:
     graph, labels = data.graph, np.where(np.arange(200) % 2, data.target, -1)
     statistics, cpu = column_statistics(graph, "auto"), torch.device("cpu")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -25,7 +26,10 @@ from small_layers import (
 from torch import Tensor
 
 from skmmg.nn import HGNNIMAConv, _backend, _compile, set_backend
+from skmmg.nn._backend import choose_backend
+from skmmg.nn._edge_stage import Switches
 from skmmg.nn._edges import EdgeStructure
+from skmmg.nn._fused import kernel_for
 
 needs_compiler = pytest.mark.skipif(_compile.find_compiler() is None, reason="no C++ compiler")
 KNOWN = ("adaptive", "node", "mean", "none")
@@ -148,13 +152,13 @@ def test_any_number_of_modalities_and_heads_will_do(
 
 @needs_compiler
 @pytest.mark.parametrize(
-    ("heads", "head_channels"), [(1, 16), (2, 12), (3, 4), (4, 5), (8, 8), (16, 1)], ids=str
+    ("heads", "head_channels"), [(1, 16), (2, 8), (2, 12), (3, 4), (4, 5), (4, 16), (8, 8), (16, 1)]
 )
 def test_registers_that_channels_share_give_the_same_numbers(
     heads: int, head_channels: int
 ) -> None:
     h, edges = make_structure(torch.float32, 2, heads * head_channels)
-    conv = make_conv(2, heads=heads, channels=heads * head_channels)
+    conv = make_conv(2, scale=0.3, heads=heads, channels=heads * head_channels)
     assert_same(conv.float(), h, edges, 2e-5)
 
 
@@ -285,6 +289,22 @@ def test_a_small_graph_does_not_pay_for_a_kernel(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_backend, "kernel_for", lambda *sizes: pytest.fail("compiled"))
     h, edges = draw_structure(100, 1000)
     make_conv_for(edges).propagate(h, edges)
+
+
+@needs_compiler
+@pytest.mark.parametrize(("shared", "heads", "chosen"), [(1, 2, False), (1, 4, True), (2, 2, True)])
+def test_few_heads_take_the_kernel_where_channels_share_registers(
+    monkeypatch: pytest.MonkeyPatch, shared: int, heads: int, chosen: bool
+) -> None:
+    kernel = mock.Mock(wraps=kernel_for(2, 8, heads, torch.float64))
+    kernel.channels.return_value, kernel.channels.side_effect = shared, None
+    monkeypatch.setattr(_backend, "kernel_for", lambda *sizes: kernel)
+    h, edges = draw_structure(100, 20_000)
+    backend = choose_backend(h, edges, Switches(), heads, 8)
+
+    assert backend == ("fused" if chosen else "sparse")
+    with set_backend("fused"):
+        assert choose_backend(h, edges, Switches(), heads, 8) == "fused"
 
 
 @needs_compiler

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from skmmg.nn import _linear
 from skmmg.nn._compile import find_compiler
 from skmmg.nn._linear import constant_linear, product
 from skmmg.nn._memory import new_empty
@@ -54,6 +59,42 @@ def test_a_map_of_more_rows_than_a_block_is_that_of_torch(nodes_first: bool) -> 
         torch.testing.assert_close(left, right, rtol=0, atol=1e-5 * float(right.abs().max()))
 
 
+def test_blocks_of_16_bits_are_added_up_in_32(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    h, weight = torch.rand(1, 20_000, 8, generator=generator), torch.eye(8).requires_grad_()
+    bias, errors = torch.zeros(8, requires_grad=True), []
+    for rows in (20_000, 10):
+        monkeypatch.setattr(_linear, "_ROWS", rows)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = typed_linear(h, [weight], [bias], [slice(0, 20_000)])
+        found = torch.autograd.grad(out.float().sum(), [weight, bias])
+        exact = h[0].bfloat16().double().sum(0).expand(8, 8), torch.full((8,), 20_000.0)
+        errors.append(
+            [float((x - y).abs().max()) / 20_000 for x, y in zip(found, exact, strict=True)]
+        )
+
+    assert max(errors[1]) < 4e-3  # a rounding of bfloat16; added up in it they were .9
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="the system has no huge pages")
+def test_a_large_tensor_asks_for_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int, int]] = []
+
+    class Library:
+        def madvise(self, start: Any, length: Any, advice: int) -> None:
+            calls.append((start.value, length.value, advice))
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library())
+    small, large = (new_empty(torch.zeros(1), 1 << power) for power in (10, 23))
+
+    ((start, length, advice),) = calls
+    assert small.numel() == 1 << 10
+    assert start % mmap.PAGESIZE == 0
+    assert 0 <= start - large.data_ptr() < mmap.PAGESIZE
+    assert start + length == large.data_ptr() + 4 * large.numel()
+    assert advice == mmap.MADV_HUGEPAGE
+
+
 def test_a_tensor_in_huge_pages_is_a_tensor_like_others() -> None:
     like = torch.zeros(2, dtype=torch.float64)
     large = new_empty(like, 2, 1 << 21, 2).fill_(3)  # 64 MiB
@@ -69,10 +110,15 @@ def test_a_tensor_in_huge_pages_is_a_tensor_like_others() -> None:
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 def test_a_large_map_can_be_compiled() -> None:
     torch.manual_seed(0)
-    h, weight, bias = torch.randn(1, 40_000, 64), torch.randn(64, 64), torch.randn(64)
-    inputs = (h.requires_grad_(), [weight], [bias], [slice(0, 40_000)])
-    compiled = torch.compile(typed_linear)(*inputs)
-    torch.testing.assert_close(compiled, typed_linear(*inputs), rtol=1e-4, atol=1e-4)
+    weights, biases = [torch.randn(16, 16), torch.randn(16, 16)], [torch.randn(16), torch.randn(16)]
+    h = torch.randn(1, 600_000, 16).requires_grad_()  # 38 MB
+    inputs = (h, weights, biases, [slice(0, 100_000), slice(100_000, 600_000)])
+    results = []
+    for function in (typed_linear, torch.compile(typed_linear, fullgraph=True)):
+        out = function(*inputs)
+        results.append((out, *torch.autograd.grad(out.square().sum(), [h])))
+    for plain, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("sizes", [(5,), (2, 0, 4)], ids=str)
