@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -108,12 +109,14 @@ def test_a_tensor_in_huge_pages_is_a_tensor_like_others() -> None:
 @pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
 # dynamo itself makes an instance of an autograd function, which torch warns of
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-def test_a_large_map_can_be_compiled() -> None:
+@pytest.mark.parametrize(("cuts", "width"), [((0, 40_000), 64), ((0, 100_000, 600_000), 16)])
+def test_a_large_map_can_be_compiled(cuts: tuple[int, ...], width: int) -> None:
     torch.manual_seed(0)
-    weights, biases = [torch.randn(16, 16), torch.randn(16, 16)], [torch.randn(16), torch.randn(16)]
-    h = torch.randn(1, 600_000, 16).requires_grad_()  # 38 MB
-    inputs = (h, weights, biases, [slice(0, 100_000), slice(100_000, 600_000)])
-    results = []
+    slices = [slice(*ends) for ends in pairwise(cuts)]
+    weights = [torch.randn(width, width) for _ in slices]
+    biases = [torch.randn(width) for _ in slices]
+    h = torch.randn(1, cuts[-1], width).requires_grad_()  # the second asks for huge pages
+    inputs, results = (h, weights, biases, slices), []
     for function in (typed_linear, torch.compile(typed_linear, fullgraph=True)):
         out = function(*inputs)
         results.append((out, *torch.autograd.grad(out.square().sum(), [h])))
