@@ -1,11 +1,12 @@
 """Training steps and fits of HGNN-IMA: how fast, how much memory, how far from the machine's floor.
 
-A step is forward, backward and optimiser on the whole graph, 64 channels, three layers, eight
-heads, two modalities, on IMDB (``--data``; otherwise random, of its size) and on random networks of
-the sizes of AMAZON and AMAZON-1. The yardsticks: one network of PyG's HGTConv per modality with
-late fusion, and the paper's equations edge by edge (`_plain_hgnn_ima.py`), which are checked to
-give our scores. All take turns in one process, on one thread; seconds are of its CPU, so that what
-else the machine does counts less. Memory is measured in a process of its own for each.
+A step is forward, backward and optimiser (everybody has that of our fits) on the whole graph, 64
+channels, three layers, eight heads, two modalities, on IMDB (``--data``; otherwise random, of its
+size) and on random networks of the sizes of AMAZON and AMAZON-1. The yardsticks: one network of
+PyG's HGTConv per modality with late fusion, and the paper's equations edge by edge
+(`_plain_hgnn_ima.py`), which are checked to give our scores. All take turns in one process, on one
+thread; seconds are of its CPU, so that what else the machine does counts less. Memory is measured
+in a process of its own for each.
 The floor is the products' FLOPs at the rate that a product of such a shape reaches here, and the
 bytes that the edges and the elementwise passes have to move at the rate of a copy.
 

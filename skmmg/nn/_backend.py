@@ -42,9 +42,10 @@ class set_backend:
         ran on a GPU, so a small layer is compared with the sparse products before the first use.
         The ablations that a kernel lacks, other devices and second derivatives take the sparse
         products all the same. "auto", as it is at the start: the kernel of the device for graphs of
-        10,000 edges or more, where there is a compiler, or Triton and the comparison was passed;
-        the sparse products otherwise. The environment variable ``SKMMG_BACKEND`` sets what it is at
-        the start.
+        10,000 edges or more, where there is a compiler (and at least two heads of up to 32
+        channels, four where a register holds one channel only), or Triton and the comparison was
+        passed; the sparse products otherwise. The environment variable ``SKMMG_BACKEND`` sets what
+        it is at the start.
 
     Raises
     ------
