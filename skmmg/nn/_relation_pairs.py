@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from skmmg.nn._edges import EdgeStructure
 from skmmg.nn._precision import in_float32
+from skmmg.nn._segment_max import segment_max
 from skmmg.nn._sparse import SparseMatrix
-
-# cells of (edges x columns) that the maximum holds at a time
-_CELLS = 1 << 25
 
 
 class RelationPairs:
@@ -61,13 +57,9 @@ class RelationPairs:
         """Sum of the sources of every pair, edge by edge: (N, c) -> (P, c)."""
         return self.members @ x
 
-    @in_float32
     def max(self, x: Tensor) -> Tensor:
-        """Maximum over the sources of every pair, column by column: (N, c) -> (P, c).
-
-        The gradient is shared evenly by the edges that attain it.
-        """
-        return _PairMax.apply(x, self)
+        """Maximum over the sources of every pair, column by column: (N, c) -> (P, c)."""
+        return segment_max(x, self.src, self.pair, self.offsets)
 
     @in_float32
     def softmax(self, score: Tensor, absent: Tensor | None = None) -> Tensor:
@@ -92,42 +84,6 @@ class RelationPairs:
             n_absent = (self.n_relations - self.reached_by).to(score.dtype).unsqueeze(1)
             total = total + n_absent * (absent - top).exp()
         return exp / total[self.node]
-
-
-class _PairMax(torch.autograd.Function):
-    """Neither pass holds more than a block of columns for all edges, and nothing is kept."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, pairs: RelationPairs) -> Tensor:
-        out = x.new_empty(len(pairs.node), x.shape[1])
-        for block in _column_blocks(x, pairs):
-            gathered = x[:, block].index_select(0, pairs.src)
-            out[:, block] = _reduce(gathered, "max", pairs)
-        ctx.save_for_backward(x, out)
-        ctx.pairs = pairs
-        return out
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (x, out), pairs, (grad,) = ctx.saved_tensors, ctx.pairs, grads
-        grad_x = torch.zeros_like(x)
-        for block in _column_blocks(x, pairs):
-            gathered = x[:, block].index_select(0, pairs.src)
-            attains = (gathered == out[:, block].index_select(0, pairs.pair)).to(x.dtype)
-            share = grad[:, block] / _reduce(attains, "sum", pairs)
-            share = attains.mul_(share.index_select(0, pairs.pair))
-            grad_x[:, block] = x.new_zeros(len(x), share.shape[1]).index_add_(0, pairs.src, share)
-        return grad_x, None
-
-
-def _column_blocks(x: Tensor, pairs: RelationPairs) -> list[slice]:
-    step = max(1, _CELLS // max(len(pairs.src), 1))
-    return [slice(start, start + step) for start in range(0, x.shape[1], step)]
-
-
-def _reduce(x: Tensor, how: str, pairs: RelationPairs) -> Tensor:
-    return torch.segment_reduce(x, how, offsets=pairs.offsets, axis=0, unsafe=True)
 
 
 def _ones(crow: Tensor, col: Tensor, shape: tuple[int, int], dtype: torch.dtype) -> SparseMatrix:

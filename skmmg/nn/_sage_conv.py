@@ -5,15 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from skmmg.nn._checks import check_option
 from skmmg.nn._homogeneous import HomogeneousGraph
+from skmmg.nn._segment_max import segment_max
 from skmmg.nn._sparse import SparseMatrix
 
 AGGR = ("mean", "sum", "max")
-# scalars of one block of (edges x channels) of the max
-_BLOCK = 1 << 22
 
 
 class Neighborhood:
@@ -22,8 +20,7 @@ class Neighborhood:
     def __init__(self, graph: HomogeneousGraph, aggr: str) -> None:
         self.matrix: SparseMatrix | None = None
         if aggr == "max":
-            self.src, self.offsets = graph.src, graph.offsets()
-            self.alone = self.offsets.diff() == 0
+            self.edges = graph.src, graph.dst, graph.offsets()
         else:
             self.matrix = graph.matrix(normalize=aggr == "mean")
 
@@ -77,25 +74,6 @@ class SAGEConv(nn.Module):
             around = near.matrix @ h  # (N, d)
         else:
             assert self.pool is not None
-            around = neighbor_max(self.pool(h).relu(), near)  # (N, d)
+            around = segment_max(self.pool(h).relu(), *near.edges)  # (N, d)
         u = self.linear(torch.cat([h, around], 1)).relu()  # (N, d)
         return F.normalize(u, dim=1) if self.normalize else u
-
-
-def neighbor_max(x: Tensor, near: Neighborhood) -> Tensor:
-    """Largest of the neighbours' entries, (n_nodes, channels); 0 for a node without any.
-
-    In blocks of channels, each computed once more on the way back, so that no tensor of
-    (edges x channels) is kept.
-    """
-    if not len(near.src):
-        return torch.zeros_like(x)
-    width = max(1, _BLOCK // len(near.src))
-    parts = [checkpoint(_block_max, part, near, use_reentrant=False) for part in x.split(width, 1)]
-    return torch.cat(parts, 1)
-
-
-def _block_max(x: Tensor, near: Neighborhood) -> Tensor:
-    gathered = x.contiguous().index_select(0, near.src)  # (E, c)
-    out = torch.segment_reduce(gathered, "max", offsets=near.offsets, unsafe=True)
-    return out.masked_fill(near.alone.unsqueeze(1), 0.0)

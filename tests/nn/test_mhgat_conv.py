@@ -110,7 +110,7 @@ def test_pooling_is_that_of_pytorch_geometric(aggr: str) -> None:
 def test_the_gradient_is_that_of_finite_differences(
     aggr: str, mask_empty: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skmmg.nn._relation_pairs._CELLS", 30)  # three columns at a time
+    monkeypatch.setattr("skmmg.nn._segment_max._CELLS", 30)  # three columns at a time
     torch.manual_seed(0)
     conv = MHGATConv(CHANNELS, aggr=aggr, mask_empty=mask_empty).double()
     h = torch.tensor(draw_states(), requires_grad=True)

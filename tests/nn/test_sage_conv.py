@@ -8,7 +8,7 @@ import torch
 import torch_geometric.nn as pyg
 from numpy.testing import assert_allclose
 
-from skmmg.nn import _sage_conv
+from skmmg.nn import _segment_max
 from skmmg.nn._homogeneous import HomogeneousGraph
 from skmmg.nn._sage_conv import Neighborhood, SAGEConv
 
@@ -77,11 +77,25 @@ def test_without_weights_it_is_the_operator_of_pyg(aggr: str) -> None:
 def test_the_gradient_is_that_of_finite_differences(
     aggr: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sage_conv, "_BLOCK", 40)  # blocks of a few channels
+    monkeypatch.setattr(_segment_max, "_CELLS", 40)  # blocks of a few channels
     x, graph = draw()
     conv, near = make_conv(aggr), Neighborhood(graph, aggr)
 
     assert torch.autograd.gradcheck(lambda h: conv(h, near), (x.requires_grad_(),))
+
+
+def test_neighbours_alike_share_the_gradient_of_a_maximum() -> None:
+    """They move together, so it is that of finite differences of the state they have."""
+    dst, src = torch.tensor([0, 0, 0]), torch.tensor([1, 2, 3])
+    graph = HomogeneousGraph(dst, src, torch.ones(3, dtype=DTYPE), 4)
+    conv, near = make_conv("max"), Neighborhood(graph, "max")
+    own = torch.randn(1, WIDTH, dtype=DTYPE, generator=torch.Generator().manual_seed(1))
+    state = torch.randn(1, WIDTH, dtype=DTYPE, generator=torch.Generator().manual_seed(2))
+
+    def first(shared: torch.Tensor) -> torch.Tensor:
+        return conv(torch.cat([own, shared.expand(3, -1)]), near)[0]
+
+    assert torch.autograd.gradcheck(first, (state.requires_grad_(),))
 
 
 def test_the_parameters_are_those_of_the_formula() -> None:
