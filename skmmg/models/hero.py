@@ -13,11 +13,12 @@ from torch.nn import functional as F
 from skmmg._sklearn import Interval
 from skmmg.graph import Schema
 from skmmg.models._pretraining import PretrainedSpec
-from skmmg.nn import GraphTensors, SparseMatrix
+from skmmg.nn import GraphTensors
 from skmmg.nn._inputs import Features
 from skmmg.nn._precision import in_float32
 from skmmg.nn._relations import mean_adjacency
 from skmmg.nn._self_expression import (
+    FarNodes,
     choose_landmarks,
     far_nodes,
     feature_rows,
@@ -87,10 +88,10 @@ class HERO(PretrainedSpec):
     Changed against the paper: features of any width are first projected by one linear map and
     tanh. All parameters are trained; the released code never updates the projections of the loss.
     The quantile is that of a row, so that the matrix of distances is made by blocks and never as a
-    whole. A node type that no relation reaches keeps its states. Nodes that were not seen in
-    training are rebuilt from those that were, which leaves the embedding of the latter as it is
-    (the paper is transductive only); on another network than that of `fit` the nodes of that
-    network are the reference.
+    whole; distances equal to it, as many are of texts that share no word, are all kept. A node type
+    that no relation reaches keeps its states. Nodes that were not seen in training are rebuilt from
+    those that were, which leaves the embedding of the latter as it is (the paper is transductive
+    only); on another network than that of `fit` the nodes of that network are the reference.
 
     Late in training the loss may turn up again for good, when units of the projections are zero
     for all nodes; early stopping keeps the best epoch, so leave it on.
@@ -218,10 +219,10 @@ class HERONet(nn.Module):
         ids: Tensor,
         landmarks: Tensor,
         n_reference: int,
-    ) -> SparseMatrix:
+    ) -> FarNodes:
         dtype = self.relation_weight.dtype
 
-        def make() -> SparseMatrix:
+        def make() -> FarNodes:
             rows, columns = (feature_rows(graph, self.target, i) for i in (ids, landmarks))
             return far_nodes(
                 features,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from torch import Tensor
 
 from skmmg.nn._edges import stack_slices
 from skmmg.nn._inputs import Features, GraphTensors
-from skmmg.nn._precision import in_float32
+from skmmg.nn._precision import in_float32, widen
 from skmmg.nn._sparse import SparseMatrix
 
-_BLOCK_ROWS = 4096
+_BLOCK_ROWS = 1024
+# distances that differ by less, relative to their size, are equal
+_ROUNDING = 1e-9
 Block = np.ndarray | sp.csr_array
 
 
@@ -67,6 +70,29 @@ def choose_landmarks(reference: Tensor, most: int) -> Tensor:
     return reference[torch.from_numpy(np.sort(chosen)).to(reference.device)]
 
 
+@dataclass(frozen=True)
+class FarNodes:
+    """Distances, near ones left out: a sparse matrix, and a number that is added to each row.
+
+    Many distances of a row may be equal, as those of texts that share no word: where they are most
+    of what is kept, their value is the number, and stored are the entries that differ from it.
+
+    Parameters
+    ----------
+    matrix : SparseMatrix of shape (n_rows, n_columns)
+        Entries minus the number of their row.
+    level : Tensor of shape (n_rows, 1)
+        The number of every row.
+    """
+
+    matrix: SparseMatrix
+    level: Tensor
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """Product with a matrix (n_columns, c)."""
+        return self.matrix @ x + self.level * widen(x).sum(0)
+
+
 def far_nodes(
     features: Sequence[Features],
     rows: Tensor,
@@ -75,14 +101,13 @@ def far_nodes(
     n_reference: int,
     quantile: float,
     dtype: torch.dtype,
-) -> SparseMatrix:
+) -> FarNodes:
     r"""Distances :math:`D` of nodes from landmarks, near ones left out.
 
     Squared distances of the features, each node's features scaled to length one over all
     modalities; rows scaled to length one; entries below a row's quantile, and the row of a node
-    without features, set to zero. Landmarks
-    stand for all reference nodes: values are scaled by :math:`\sqrt{n_{ref} / n_{landmarks}}`, so
-    that sums over them estimate sums over all.
+    without features, set to zero. Landmarks stand for all reference nodes: values are scaled by
+    :math:`\sqrt{n_{ref} / n_{landmarks}}`, so that sums over them estimate sums over all.
 
     Parameters
     ----------
@@ -99,26 +124,29 @@ def far_nodes(
 
     Returns
     -------
-    SparseMatrix of shape (n_samples, n_landmarks)
+    FarNodes of shape (n_samples, n_landmarks)
         On the device of `rows`. It is made on the CPU, by blocks of rows.
     """
-    n_kept = len(landmarks) - math.ceil(round(quantile * (len(landmarks) - 1), 9))
+    first = math.ceil(round(quantile * (len(landmarks) - 1), 9))
     columns = _unit_rows(features, landmarks)
-    col, value = [np.zeros((0, n_kept), np.int64)], [np.zeros((0, n_kept))]
+    scale = math.sqrt(n_reference / len(landmarks))
+    parts, levels = [], [np.zeros(0)]
     for part in rows.split(_BLOCK_ROWS):
         block = _unit_rows(features, part)
         known = _squares(block)[:, None] > 0
-        far, distance = _far(_distances(block, columns) * known, n_kept)
-        col.append(far)
-        value.append(distance * math.sqrt(n_reference / len(landmarks)))
+        far, level = _keep_far(_distances(block, columns) * known, first)
+        parts.append(sp.csr_array(far * scale))
+        levels.append(level * scale)
+    stored = sp.vstack([sp.csr_array((0, len(landmarks))), *parts], format="csr")
     matrix = torch.sparse_csr_tensor(
-        torch.arange(len(rows) + 1) * n_kept,
-        torch.from_numpy(np.concatenate(col)).reshape(-1),
-        torch.from_numpy(np.concatenate(value)).reshape(-1).to(dtype),
-        (len(rows), len(landmarks)),
+        torch.from_numpy(stored.indptr.astype(np.int64)),
+        torch.from_numpy(stored.indices.astype(np.int64)),
+        torch.from_numpy(stored.data).to(dtype),
+        stored.shape,
         check_invariants=False,
     )
-    return SparseMatrix(matrix.to(rows.device))
+    column = torch.from_numpy(np.concatenate(levels)).to(dtype).unsqueeze(1)
+    return FarNodes(SparseMatrix(matrix.to(rows.device)), column.to(rows.device))
 
 
 def feature_rows(graph: GraphTensors, node_type: str, ids: Tensor) -> Tensor:
@@ -142,15 +170,15 @@ def _unit_rows(features: Sequence[Features], index: Tensor) -> list[Block]:
 
 def _take(x: Features, index: Tensor) -> Block:
     if isinstance(x, Tensor):
-        return x[index].cpu().numpy()
+        return x[index].cpu().double().numpy()
     m, n_rows = x.matrix.cpu(), int(x.shape[0])
-    parts = (m.values().numpy(), m.col_indices().numpy(), m.crow_indices().numpy())
+    parts = (m.values().double().numpy(), m.col_indices().numpy(), m.crow_indices().numpy())
     return sp.csr_array(parts, shape=(n_rows, int(x.shape[1])))[index.cpu().numpy()]
 
 
 def _distances(rows: Sequence[Block], columns: Sequence[Block]) -> np.ndarray:
     """Squared distances (n_rows, n_columns) of rows of length one, or zero."""
-    out = _squares(rows)[:, None] + _squares(columns)[None, :]
+    out = np.round(_squares(rows))[:, None] + np.round(_squares(columns))[None, :]
     for a, b in zip(rows, columns, strict=True):
         product: Any = a @ b.T
         out -= 2.0 * (product if isinstance(product, np.ndarray) else product.toarray())
@@ -162,10 +190,13 @@ def _squares(blocks: Sequence[Block]) -> np.ndarray:
     return np.sum([np.asarray((b * b).sum(axis=1)).ravel() for b in blocks], axis=0)
 
 
-def _far(distances: np.ndarray, n_kept: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and scaled values (n_rows, n_kept) of the largest distances of every row."""
+def _keep_far(distances: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scaled rows, without what is below the entry of rank `first`, minus the levels (n_rows,)."""
     length = np.linalg.norm(distances, axis=1, keepdims=True)
-    column = np.argpartition(-distances, n_kept - 1, axis=1)[:, :n_kept]
-    column.sort(axis=1)
-    value = np.take_along_axis(distances, column, axis=1)
-    return column, value / np.where(length > 0, length, 1.0)
+    scaled = distances / np.where(length > 0, length, 1.0)
+    bound = np.partition(scaled, first, axis=1)[:, first : first + 1]
+    tied = np.abs(scaled - bound) <= _ROUNDING * bound
+    kept = np.where(tied, bound, np.where(scaled > bound, scaled, 0.0))
+    worth_it = (~tied).sum(1) < (kept > 0).sum(1)
+    level = np.where(worth_it, bound[:, 0], 0.0)
+    return kept - level[:, None], level

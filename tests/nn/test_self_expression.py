@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from skmmg.nn import SparseMatrix
-from skmmg.nn._self_expression import choose_landmarks, far_nodes, self_expression
+from skmmg.nn._self_expression import FarNodes, choose_landmarks, far_nodes, self_expression
 
 ALPHA, BETA = 3.0, 2.0
 
@@ -19,6 +19,10 @@ def dense_distances(x: np.ndarray, quantile: float) -> np.ndarray:
     D = ((unit[:, None] - unit[None]) ** 2).sum(2) * x.any(1)[:, None]
     D /= np.maximum(np.linalg.norm(D, axis=1, keepdims=True), 1e-300)
     return np.where(np.quantile(D, quantile, axis=1, keepdims=True) <= D, D, 0.0)
+
+
+def to_dense(D: FarNodes) -> torch.Tensor:
+    return D.matrix.matrix.to_dense() + D.level
 
 
 def dense_matrix(H: np.ndarray, D: np.ndarray) -> np.ndarray:
@@ -58,7 +62,7 @@ def test_the_closed_form_equals_the_dense_one(quantile: float, form: str) -> Non
     Z = self_expression(h, h, BETA, ALPHA / 2 * (D @ h))
 
     wanted = dense_distances(x, quantile)
-    assert_allclose(D.matrix.to_dense(), wanted, atol=1e-12)
+    assert_allclose(to_dense(D), wanted, atol=1e-12)
     assert_allclose(Z, dense_matrix(H, wanted) @ H, atol=1e-12)
 
 
@@ -80,7 +84,7 @@ def test_new_nodes_are_rebuilt_from_the_reference_alone() -> None:
     kept = {"n_reference": 8, "quantile": 0.5, "dtype": torch.float64}
     D = far_nodes([torch.tensor(x)], ids, ids[:8], **kept)
     alone = far_nodes([torch.tensor(x)], ids[10:11], ids[:8], **kept)
-    assert_allclose(D.matrix.to_dense()[10:11], alone.matrix.to_dense(), atol=1e-14)
+    assert_allclose(to_dense(D)[10:11], to_dense(alone), atol=1e-14)
 
 
 def test_landmarks_stand_for_the_others() -> None:
@@ -109,5 +113,39 @@ def test_sparse_features_are_not_made_dense() -> None:
         [SparseMatrix(matrix)], ids, ids, n_reference=50, quantile=0.9, dtype=torch.float32
     )
 
-    assert D.shape == (50, 50)
-    assert D.matrix.values().shape == (50 * 5,)
+    assert to_dense(D).shape == (50, 50)
+    assert D.matrix.matrix.values().shape[0] < 100  # rows share no word but with themselves
+
+
+def bag_of_words(n_rows: int) -> np.ndarray:
+    """Rows of which most share no word; some are empty, some alike."""
+    x = sp.random_array((n_rows, 200), density=0.02, rng=1).toarray() > 0
+    x[3:5] = False
+    x[7] = x[8] = x[9]
+    return x.astype(float)
+
+
+@pytest.mark.parametrize("quantile", [0.0, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_of_equal_distances_all_are_kept_or_none(sparse: bool, quantile: float) -> None:
+    rng, n = np.random.default_rng(0), 40
+    x, h, order = bag_of_words(n), rng.normal(size=(n, 3)), rng.permutation(n)
+
+    def measure(x: np.ndarray) -> FarNodes:
+        features = torch.tensor(x)
+        settings = {"n_reference": n, "quantile": quantile, "dtype": torch.float64}
+        ids = torch.arange(n)
+        return far_nodes(
+            [SparseMatrix(features.to_sparse_csr()) if sparse else features], ids, ids, **settings
+        )
+
+    D, renumbered = measure(x), measure(x[order])
+
+    shared, has = x @ x.T, x.any(1)
+    length = np.maximum(np.sqrt(np.diag(shared)), 1)
+    raw = np.round((1.0 + has - 2 * shared / np.outer(length, length)) * has[:, None], 12)
+    raw /= np.maximum(np.linalg.norm(raw, axis=1, keepdims=True), 1e-300)
+    wanted = np.where(np.quantile(raw, quantile, axis=1, keepdims=True) <= raw, raw, 0.0)
+    assert_allclose(to_dense(D), wanted, atol=1e-9)
+    assert_allclose(D @ torch.tensor(h), wanted @ h, atol=1e-8)
+    assert_allclose(to_dense(renumbered), to_dense(D)[order][:, order], atol=1e-12)
