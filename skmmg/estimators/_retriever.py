@@ -59,7 +59,8 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
     n_components : int, default=64
         Width of the space. "cca" and "semantic" have widths of their own.
     temperature : float or "learned", default=0.1
-        What cosines are divided by in the loss; a learned one starts at 0.07.
+        What cosines are divided by in the loss, at least 1e-4; a learned one starts at 0.07 and
+        does not fall below 0.01.
     n_folds : int, default=2
         Number of folds, at least 2. An epoch trains on one fold; more folds leave more items to be
         known to each other, and fewer to be told apart.
@@ -146,7 +147,7 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         "objective": [StrOptions({"auto", "pairs", "labels"})],
         "classification_weight": [Interval(Real, 0, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left")],
-        "temperature": [Interval(Real, 0, None, closed="neither"), StrOptions({"learned"})],
+        "temperature": [Interval(Real, 1e-4, None, closed="left"), StrOptions({"learned"})],
         "n_folds": [Interval(Integral, 2, None, closed="left")],
         "attach": [StrOptions(set(ATTACH))],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],

@@ -18,6 +18,7 @@ from skmmg.training._losses import weighted_cross_entropy
 FUSED = "*"
 # similarities that are held at a time: 64 MiB of float32
 _BLOCK = 1 << 24
+# what a learned temperature does not fall below
 _COLDEST = 0.01
 
 # the graph as the items of a fold see it, who are known by one of their modalities ("*": by all)
@@ -73,7 +74,7 @@ class Contrast(nn.Module):
     modalities : sequence of str
         What the items are known by; "*" stands for everything that they have.
     temperature : float or "learned"
-        What cosines are divided by.
+        What cosines are divided by; a learned one does not fall below 0.01.
     widths : (int, int)
         Width of the space, and number of classes to tell apart in it, 0 for none.
     """
@@ -123,8 +124,13 @@ class Contrast(nn.Module):
             views=views,
             pairs=list(combinations(range(len(views)), 2)),
             scores=[] if self.classifier is None else [self.classifier(o.logits) for o in outputs],
-            temperature=self.log_temperature.exp().clamp_min(_COLDEST),
+            temperature=self._temperature(),
         )
+
+    def _temperature(self) -> Tensor:
+        temperature = self.log_temperature.exp()
+        learned = isinstance(self.log_temperature, nn.Parameter)
+        return temperature.clamp_min(_COLDEST) if learned else temperature
 
     def _has(self, graph: GraphTensors, modality: str, ids: Tensor) -> Tensor:
         """Which of the nodes have a modality, or anything for "*"."""

@@ -154,6 +154,16 @@ def test_the_temperature_is_fixed_or_learnt(temperature: Any, pairs: Bunch) -> N
     assert np.isfinite([row["train_loss"] for row in fitted.history_]).all()
 
 
+def test_a_fixed_temperature_is_taken_as_it_is(pairs: Bunch) -> None:
+    losses = [
+        make(pairs, temperature=t, max_epochs=1).fit(pairs.data).history_[0]["train_loss"]
+        for t in (1e-4, 1e-3, 0.01)
+    ]
+
+    assert np.isfinite(losses).all()
+    assert losses[0] > 5 * losses[1] > 25 * losses[2]  # of wrong answers that are nearer
+
+
 def test_early_stopping_watches_items_that_never_speak(pairs: Bunch) -> None:
     fitted = make(pairs, early_stopping=True, max_epochs=60, n_iter_no_change=3, lr=0.1)
     fitted.fit(pairs.data)
