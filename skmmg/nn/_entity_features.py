@@ -82,9 +82,9 @@ class EntityFeatures(nn.Module):
 
     @in_float32
     def learn(self, graph: GraphTensors) -> None:
-        """Learn the vectors from a graph and the labels that it shows; once for a graph."""
-        if graph.row_order is None:  # a graph with shuffled features is the one it was made of
-            graph.cached(("entities learned by", self), lambda: self._learn(graph), of="labels")
+        """Learn the vectors from a network and the labels that it shows; once for a network."""
+        network = graph if graph.origin is None else graph.origin
+        network.cached(("entities learned by", self), lambda: self._learn(network), of="labels")
 
     def forward(self, graph: GraphTensors, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Features (n_samples, channels) of target nodes, and how many entities each is from."""

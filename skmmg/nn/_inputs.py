@@ -50,6 +50,9 @@ class GraphTensors:
     known_ids : Tensor of shape (n_target_nodes,) or None
         Id that a target node has in the network that the model was fitted on, -1 for a node of
         another network or a new row; only for models with `uses_labels`. None: its own.
+    origin : GraphTensors or None
+        The network itself, where this is another look of it, with nodes that are silent or features
+        that are shuffled; None: this is one.
     sampled : bool, default=False
         Whether this is what lies around some nodes of a larger graph: nodes far from these then
         lack edges.
@@ -76,6 +79,7 @@ class GraphTensors:
     row_order: Tensor | None = None
     labels: Tensor | None = None
     known_ids: Tensor | None = None
+    origin: GraphTensors | None = None
     sampled: bool = False
     _cache: dict[str, dict[object, object]] = field(default_factory=_empty_cache, repr=False)
 
@@ -176,7 +180,7 @@ class GraphTensors:
             for size, stop in zip(self.num_nodes.values(), starts, strict=True)
         ]
         cache = _empty_cache() | {"edges": self._cache["edges"]}
-        return replace(self, row_order=torch.cat(order), _cache=cache)
+        return replace(self, row_order=torch.cat(order), origin=self, _cache=cache)
 
     def _find_absent(self, modalities: Sequence[str]) -> Tensor | None:
         rows = [torch.cat([self._absent(t, m) for t in self.num_nodes]) for m in modalities]

@@ -56,7 +56,9 @@ def silence(
             ones = graph.edge_weight[edge_type].new_ones(sum(p.shape[1] for p in parts[1:]))
             edge_weight[edge_type] = torch.cat([graph.edge_weight[edge_type][kept], ones])
     cache: dict[str, dict[object, object]] = {source: {} for source in graph._cache}
-    return replace(graph, edge_index=edge_index, edge_weight=edge_weight, _cache=cache)
+    return replace(
+        graph, edge_index=edge_index, edge_weight=edge_weight, origin=graph, _cache=cache
+    )
 
 
 def hide(graph: GraphTensors, node_type: str, queries: Tensor, shown: str) -> GraphTensors:

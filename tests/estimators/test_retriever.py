@@ -28,8 +28,9 @@ from skmmg import (
 from skmmg.estimators._base import GraphEstimator
 from skmmg.graph import KNNGraph
 from skmmg.metrics import make_retrieval_scorer
-from skmmg.models import HERO, HGNNIMA, HGT, MLP, MMGCN, MODELS, HetGNN
+from skmmg.models import HERO, HGNNIMA, HGT, IDKG, MLP, MMGCN, MODELS, HetGNN
 from skmmg.models.dual_mlp import DualMLP
+from skmmg.nn._knowledge_graph import embed_entities
 from skmmg.retrieval import load_index
 
 N = 60
@@ -145,6 +146,22 @@ def test_every_other_model_finds_pairs(model: str, pairs: Bunch) -> None:
     fitted = make(pairs, model, max_epochs=15).fit(pairs.data[:40])
 
     assert fitted.score(pairs.data[40:]) > 1.5 * 5 / 20
+
+
+def test_a_knowledge_graph_is_learnt_once_from_all_edges(
+    network: MultiModalGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def embed(triples: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.append(len(triples))
+        return embed_entities(triples, *args, **kwargs)
+
+    monkeypatch.setattr("skmmg.nn._entity_features.embed_entities", embed)
+
+    make(None, IDKG(kg_epochs=1), max_epochs=5).fit(network.nodes("item"))
+
+    assert seen == [2 * (150 + N)]  # the edges of the network and their reverse
 
 
 @pytest.mark.parametrize("temperature", [0.5, "learned"])
