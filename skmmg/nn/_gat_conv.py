@@ -89,8 +89,8 @@ class GATConv(nn.Module):
         n_vectors = 2 if attention == "v1" else 1  # a_d and a_s, or a
         self.vectors = nn.Parameter(torch.empty(n_vectors, heads, out_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels * (heads if concat else 1)))
-        nn.init.xavier_uniform_(self.vectors)
-        nn.init.xavier_uniform_(self.linear.weight)
+        for weight in (*self.vectors, self.linear.weight):
+            nn.init.xavier_uniform_(weight)
 
     def forward(self, h: Tensor, edges: EdgeStructure, weight: Tensor) -> Tensor:
         """New states (n_nodes, heads * out_channels or out_channels); `weight` is (n_edges,)."""

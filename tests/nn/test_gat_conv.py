@@ -129,6 +129,17 @@ def test_an_edge_of_weight_two_counts_as_two_edges(attention: str) -> None:
 
 
 @pytest.mark.parametrize("attention", ["v1", "v2"])
+def test_attention_starts_as_wide_as_that_of_pyg(attention: str) -> None:
+    torch.manual_seed(0)
+    ours = GATConv(64, 8, heads=8, attention=attention)
+    other = pyg.GATConv(64, 8, heads=8)
+
+    assert_allclose(
+        ours.vectors.detach().abs().amax((1, 2)), other.att_src.abs().max().item(), rtol=0.1
+    )
+
+
+@pytest.mark.parametrize("attention", ["v1", "v2"])
 def test_the_gradient_is_that_of_finite_differences(
     attention: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
