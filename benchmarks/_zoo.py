@@ -24,14 +24,15 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     | {"lr": 5e-3, "weight_decay": 1e-3, "max_epochs": 200, "n_iter_no_change": 100},
     "sehgnn": _PATIENT | {"lr": 1e-3, "max_epochs": 200, "early_stopping": "loss"},
     "shgp": _PATIENT
-    | {"lr": 5e-3, "weight_decay": 5e-4, "max_epochs": 100, "model__scale_scores": False},
+    | {"lr": 5e-3, "weight_decay": 5e-4, "max_epochs": 100, "early_stopping": False}
+    | {"model__cluster_ratio": 0.06, "model__warmup_epochs": 50, "model__scale_scores": False},
     "hero": _PATIENT
-    | {"lr": 2.5e-3, "optimizer": "adamw", "max_epochs": 500}
-    | {"n_iter_no_change": 30},
-    "hetgnn": _PATIENT | {"lr": 1e-3, "model__hidden_channels": 128, "max_epochs": 50},
+    | {"lr": 2.5e-3, "optimizer": "adamw", "max_epochs": 500, "n_iter_no_change": 30}
+    | {"model__distance_weight": 100.0, "model__uniformity_weight": 10.0},
+    "hetgnn": _PATIENT | {"lr": 1e-3, "model__objective": "link", "model__hidden_channels": 128},
     "mhgat": _PATIENT
     | {"lr": 1e-3, "max_epochs": 100, "n_iter_no_change": 100}
-    | {"early_stopping": "loss_and_accuracy", "model__num_layers": 4},
+    | {"early_stopping": "loss_and_accuracy", "model__num_layers": 4, "model__mask_empty": False},
     "xgea": _PATIENT
     | {"lr": 5e-3, "weight_decay": 5e-4, "optimizer": "rmsprop"}
     | {"model__hidden_channels": 128, "model__dropout": 0.3},
@@ -41,11 +42,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     | {"model__hidden_channels": 16, "model__dropout": 0.5},
     "gat": _PATIENT
     | {"lr": 5e-3, "weight_decay": 5e-4, "n_iter_no_change": 100}
-    | {"model__hidden_channels": 64, "model__heads": 8, "model__dropout": 0.6},
+    | {"model__hidden_channels": 64, "model__heads": 8, "model__dropout": 0.6}
+    | {"model__att_dropout": 0.6, "model__input_dropout": 0.6},
     "sage": _PATIENT | {"lr": 1e-2, "max_epochs": 200},
     "strucgcn": _PATIENT
     | {"lr": 1e-3, "weight_decay": 5e-5, "max_epochs": 1000}
-    | {"n_iter_no_change": 400, "early_stopping": "accuracy", "model__hidden_channels": 128},
+    | {"n_iter_no_change": 400, "early_stopping": "accuracy", "model__dropout": 0.3},
     "mamsa": _PATIENT | {"lr": 1e-3, "model__hidden_channels": 128, "model__dropout": 0.3},
     "mm_gcn": _PATIENT | {"lr": 1e-3, "max_epochs": 200, "model__dropout": 0.5},
     "mlp": _SEED_A | {"model__dropout": 0.6, "model__input_dropout": 0.0},
