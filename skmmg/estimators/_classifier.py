@@ -56,9 +56,9 @@ class MultiModalGraphClassifier(
     setting : {"transductive", "inductive"}, default="transductive"
         What training on a view may see. "transductive": all nodes and features of the graph, also
         in the statistics of `scaling`, but labels of the view's nodes only. "inductive": the graph
-        without the nodes of the view's type that are not in the view; a step before it in a
-        pipeline has a `setting` of its own. Rows of a 2-D X that are not passed to `fit` are never
-        seen.
+        without the nodes of the view's type that are not in the view, and without what only these
+        connect with it; a step before it in a pipeline has a `setting` of its own. Rows of a 2-D X
+        that are not passed to `fit` are never seen.
     missing : {"mean_neighbors", "copy", "zero", "learned"}, default="mean_neighbors"
         What a node gets for a modality that it lacks, see `skmmg.nn.ModalityEncoder`. The default
         suits networks where whole node types lack one; where rows are missing by chance,

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 
 from skmmg.graph import MultiModalGraph, NodeView, Schema
+from skmmg.graph._inductive import induce
 from skmmg.graph._neighbors import FittedNeighbors, NeighborSpec
 from skmmg.graph._payload import Names
 from skmmg.nn import GraphTensors
@@ -53,8 +54,11 @@ class Focus:
         statistics: Statistics | None = None,
         scaling: str | None = None,
     ) -> Self:
-        """The nodes of a view, the last of `seen`, in a graph with only the nodes `seen`."""
-        graph, new_ids = view.graph.induced(view.node_type, seen)
+        """The nodes of a view, the last of `seen`, in a graph with only the nodes `seen`.
+
+        What comes with the others is not seen either.
+        """
+        graph, new_ids = induce(view.graph, view.node_type, seen)
         source_ids = np.empty(graph.n_nodes[view.node_type], dtype=np.int64)
         source_ids[new_ids] = seen
         if statistics is None:

@@ -57,7 +57,8 @@ def stack_graphs(
     Notes
     -----
     New graphs are predicted as ``predict(stack_graphs(new_graphs))``. As no edge leaves a graph,
-    its prediction does not depend on the others.
+    its prediction does not depend on the others. A fit on some of the graphs, ``fit(X[:20], y)``,
+    scales features by those of all, unless it has ``setting="inductive"``.
 
     Examples
     --------

@@ -88,16 +88,24 @@ class FitPlan:
     pairs: tuple[Pair, ...]
 
     def fit(
-        self, X: NodeView, y: npt.NDArray[Any] | None, *, fit_on: str, only_view: bool
+        self,
+        X: NodeView,
+        y: npt.NDArray[Any] | None,
+        *,
+        fit_on: str,
+        seen: Mapping[str, npt.NDArray[np.bool_]] | None,
     ) -> FittedTransformer:
-        """Fit a copy of the transformer on the rows that it may see."""
+        """Fit a copy of the transformer on the rows that it may see: of the nodes `seen`, or all.
+
+        One that is fitted with y sees the nodes of the view alone.
+        """
         if isinstance(self.transformer, str):
             node_type, modality = self.pairs[0]
             return FittedTransformer(self.transformer, _no_rows(X.graph.x[node_type][modality]))
         needs_y = is_supervised(self.transformer)
         reference = self._reference(X.node_type, fit_on, needs_y)
-        only_view = only_view or needs_y
-        rows = {pair: _visible_rows(X, pair, only_view) for pair in reference}
+        only_view = needs_y or seen is not None
+        rows = {pair: _visible_rows(X, pair, seen, only_view) for pair in reference}
         matrix = _stack([take_rows(X.graph.x[t][m], rows[t, m]) for t, m in reference])
         fitted = clone(self.transformer)
         with _at_work(fitted, *reference):
@@ -229,12 +237,15 @@ def _dtype_with_nan(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype if dtype.kind == "f" else np.result_type(dtype, np.float32)
 
 
-def _visible_rows(X: NodeView, pair: Pair, only_view: bool) -> npt.NDArray[np.integer[Any]]:
+def _visible_rows(
+    X: NodeView, pair: Pair, seen: Mapping[str, npt.NDArray[np.bool_]] | None, only_view: bool
+) -> npt.NDArray[np.integer[Any]]:
     """Return the rows that have the modality, and that fit may see."""
     node_type, modality = pair
     if only_view and node_type == X.node_type:
         return X.ids[X.present(modality)]
-    return np.flatnonzero(X.graph.present(node_type, modality))
+    present = X.graph.present(node_type, modality)
+    return np.flatnonzero(present if seen is None else present & seen[node_type])
 
 
 def _no_rows(matrix: Matrix) -> Matrix:

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmmg._sklearn import HasMethods, StrOptions, validate_params
 from skmmg.graph import MultiModalGraph, NodeView, Schema, split_modalities, stack_modalities
+from skmmg.graph._inductive import there_before
 from skmmg.graph._modalities import resolve_columns
 from skmmg.graph._payload import find_missing_rows
 from skmmg.graph._schema import diff_names
@@ -61,10 +62,11 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
     remainder : {"passthrough", "drop"}, default="passthrough"
         What becomes of modalities without a transformer.
     setting : {"transductive", "inductive"}, default="transductive"
-        What ``fit`` may look at when ``X`` is a view: all nodes of the graph, or, of the view's
-        node type, the nodes of the view alone. Other node types are seen whole in both. A
-        transformer that is fitted with ``y`` sees the nodes of the view alone in both. The
-        estimator behind it has a `setting` of its own: an inductive pipeline has to set both.
+        What ``fit`` may look at when ``X`` is a view: all nodes of the graph, or all but the nodes
+        of the view's type that are not in the view, and those of other types that only these
+        connect with it. A transformer that is fitted with ``y`` sees the nodes of the view alone
+        in both. The estimator behind it has a `setting` of its own: an inductive pipeline has to
+        set both.
     fit_on : {"target", "all", "each"}, default="target"
         What a modality is fitted on when several node types have it with the same columns (the
         same width, and the same names where there are names). ``"target"``: on the view's node
@@ -379,8 +381,9 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
         check_consistent_length(X, labels)
         check_transformers(self.transformers, X.schema, super().get_params(deep=False))
         fitted: dict[Pair, FittedTransformer] = {}
+        seen = there_before(X.graph, X.node_type, X.ids) if only_view else None
         for plan in make_plans(X.graph, self.transformers, self.remainder, self.fit_on):
-            done = plan.fit(X, labels, fit_on=self.fit_on, only_view=only_view)
+            done = plan.fit(X, labels, fit_on=self.fit_on, seen=seen)
             fitted |= dict.fromkeys(plan.pairs, done)
         self._fitted = {pair: fitted[pair] for pair in list_pairs(X.schema)}
 

@@ -10,9 +10,18 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skmmg import KNNGraph, MultiModalGraph, MultiModalGraphClassifier, NodeView, stack_graphs
+from skmmg import (
+    KNNGraph,
+    ModalityTransformer,
+    MultiModalGraph,
+    MultiModalGraphClassifier,
+    NodeView,
+    stack_graphs,
+)
 from skmmg.models import MMGCNPool
 from skmmg.training import ClassificationLoss, column_statistics, graph_tensors
 
@@ -227,6 +236,30 @@ def test_other_models_take_sets_of_graphs_too() -> None:
 
 
 # --------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("model", ["mm_gcn_pool", "hgt", "idkg"])
+def test_graphs_that_are_held_out_do_not_reach_an_inductive_fit(model: str) -> None:
+    def fitted(shift: float, setting: str) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        graphs = [
+            MultiModalGraph(
+                {"electrode": {"eeg": rng.normal(size=(4, 5)) + shift * (i >= 10)}},
+                {("electrode", "near", "electrode"): [[0, 1], [1, 2]]},
+            )
+            for i in range(20)
+        ]
+        X, y = stack_graphs(graphs)[:10], np.arange(10) % 2
+        pipeline = make_pipeline(
+            ModalityTransformer(StandardScaler(), setting=setting),
+            MultiModalGraphClassifier(
+                model, setting=setting, max_epochs=2, early_stopping=False, random_state=0
+            ),
+        )
+        return pipeline.fit(X, y).predict_proba(X)
+
+    assert_allclose(fitted(0.0, "inductive"), fitted(5.0, "inductive"), rtol=0)
+    assert np.abs(fitted(0.0, "transductive") - fitted(5.0, "transductive")).max() > 1e-6
 
 
 def test_a_view_of_nodes_is_refused_with_a_hint() -> None:
