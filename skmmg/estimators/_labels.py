@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Self
 
 import numpy as np
+import scipy.sparse as sp
 
 from skmmg.estimators._focus import Focus
 from skmmg.graph import MultiModalGraph
+from skmmg.graph._stack_graphs import is_stack
+
+# rows of features that tell one set of graphs from another
+_SAMPLE = 100
 
 
 @dataclass(frozen=True)
 class KnownLabels:
     """Classes of the training nodes, for models with `uses_labels`.
 
-    They are shown on the network that the model was fitted on, which is known by a digest of its
-    edges because an estimator keeps no graph, and on fitted rows. On another network no label is
-    known.
+    They are shown on fitted rows, and on the network that the model was fitted on, which may have
+    grown: its nodes are the first of their types, and have the edges that they had. It is known by
+    a digest of these, because an estimator keeps no graph. On another network no label is known.
 
     Parameters
     ----------
@@ -28,30 +34,30 @@ class KnownLabels:
         Their classes, numbered.
     network : bytes or None
         Digest of the user's graph; None for rows, whose first nodes are always the fitted rows.
-    n_nodes : int
-        Number of target nodes of the user's graph, or of fitted rows.
+    n_nodes : dict of str to int
+        Number of nodes of every type of the user's graph, or of fitted rows.
     """
 
     ids: np.ndarray
     codes: np.ndarray
     network: bytes | None
-    n_nodes: int
+    n_nodes: dict[str, int]
 
     @classmethod
     def of(cls, focus: Focus, codes: np.ndarray, rows: bool) -> Self:
         """The labels of the nodes in focus."""
         ids = focus.ids if focus.source_ids is None else focus.source_ids[focus.ids]
         source = focus.source or focus.graph
-        network = None if rows else _digest(source)
-        return cls(ids, codes, network, source.n_nodes[focus.node_type])
+        n_nodes = dict(source.n_nodes)
+        return cls(ids, codes, None if rows else _digest(source, n_nodes), n_nodes)
 
     def on(self, focus: Focus) -> Focus:
         """The same focus, in which the model sees these labels and knows these nodes."""
         source = focus.source or focus.graph
         known_ids = np.arange(source.n_nodes[focus.node_type])
-        known_ids[self.n_nodes :] = -1
+        known_ids[self.n_nodes[focus.node_type] :] = -1
         labels = np.full(len(known_ids), -1, dtype=np.int64)
-        if self.network is None or self.network == _digest(source):
+        if self.network is None or self.network == _digest(source, self.n_nodes):
             labels[self.ids] = self.codes
         else:
             known_ids[:] = -1
@@ -60,11 +66,22 @@ class KnownLabels:
         return replace(focus, labels=labels, known_ids=known_ids)
 
 
-def _digest(graph: MultiModalGraph) -> bytes:
-    """Digest of the node counts and edges of a graph, in whatever order the edges are."""
-    digest = blake2b(repr(sorted(graph.n_nodes.items())).encode(), digest_size=16)
+def _digest(graph: MultiModalGraph, n_nodes: Mapping[str, int]) -> bytes | None:
+    """Digest of the edges between the first so many nodes; None if there are not so many.
+
+    Sets of graphs may have the same edges and be of other samples, so features count there.
+    """
+    if any(graph.n_nodes.get(t, 0) < n for t, n in n_nodes.items()):
+        return None
+    digest = blake2b(repr(sorted(n_nodes.items())).encode(), digest_size=16)
     for edge_type in sorted(graph.edge_index):
         digest.update(repr(edge_type).encode())
         source, target = graph.edge_index[edge_type]
-        digest.update(np.sort(source * graph.n_nodes[edge_type[2]] + target).data)
+        n_sources, n_targets = n_nodes[edge_type[0]], n_nodes[edge_type[2]]
+        old = (source < n_sources) & (target < n_targets)
+        digest.update(np.sort(source[old] * n_targets + target[old]).data)
+    if is_stack(graph):
+        for node_type, modality in sorted((t, m) for t, x in graph.x.items() for m in x):
+            rows = graph.x[node_type][modality][: min(n_nodes[node_type], _SAMPLE)]
+            digest.update(np.ascontiguousarray(rows.data if sp.issparse(rows) else rows).data)
     return digest.digest()

@@ -17,6 +17,8 @@ from skmmg.graph._view import NodeView
 
 Neighbors = KNNGraph | RadiusGraph
 Mask = npt.NDArray[np.bool_]
+# the relation of a node to its graph
+_MEMBER = "in"
 
 
 def stack_graphs(
@@ -87,7 +89,7 @@ def stack_graphs(
         index |= linked
     for node_type, n in counts.items():
         members = np.repeat(np.arange(len(graphs)), n)
-        index[node_type, "in", name] = lock(np.stack([np.arange(len(members)), members]))
+        index[node_type, _MEMBER, name] = lock(np.stack([np.arange(len(members)), members]))
     payload = Payload(
         x={t: _stack_matrices(graphs, t) for t in counts} | {name: {}},
         n_nodes={t: int(n.sum()) for t, n in counts.items()} | {name: len(graphs)},
@@ -97,6 +99,16 @@ def stack_graphs(
         edge_weight=weight,
     )
     return MultiModalGraph._from_payload(payload).nodes(name)
+
+
+def is_stack(graph: MultiModalGraph) -> bool:
+    """Whether a graph is a set of graphs, side by side."""
+    types = set(graph.node_types)
+    return any(
+        not graph.x[name] and {(t, _MEMBER, name) for t in types - {name}} <= set(graph.edge_types)
+        for name in types
+        if len(types) > 1
+    )
 
 
 def _check_graphs(graphs: Sequence[MultiModalGraph], name: str) -> list[MultiModalGraph]:

@@ -91,7 +91,8 @@ class HERO(PretrainedSpec):
     whole; distances equal to it, as many are of texts that share no word, are all kept. A node type
     that no relation reaches keeps its states. Nodes that were not seen in training are rebuilt from
     those that were, which leaves the embedding of the latter as it is (the paper is transductive
-    only); on another network than that of `fit` the nodes of that network are the reference.
+    only). The network of `fit` may have grown since; on another one all of its nodes are the
+    reference.
 
     Late in training the loss may turn up again for good, when units of the projections are zero
     for all nodes; early stopping keeps the best epoch, so leave it on.

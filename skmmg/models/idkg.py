@@ -100,10 +100,10 @@ class IDKG(ModelSpec):
     knowledge graph is a better feature of training nodes than of others; ``class_anchors=False``
     keeps all labels out of it.
 
-    Vectors belong to the nodes of the network that was fitted. In another network, and for new
-    rows, nodes are unknown: new rows still have the vectors of the fitted rows that they are linked
-    from; in another network the knowledge graph says nothing, and the prediction rests on the
-    modalities. Training goes on (``warm_start``) with new vectors.
+    Vectors belong to the nodes of the network that was fitted; in a network that has grown, to the
+    first nodes of every type. New nodes and rows have none, but still those of the fitted ones that
+    they are linked from. In another network the knowledge graph says nothing, and the prediction
+    rests on the modalities. Training goes on (``warm_start``) with new vectors.
 
     Of the modalities' weights, `modality_weights` gives those without the knowledge graph, divided
     by their sum. Natively multi-modal: `fusion` does not apply.

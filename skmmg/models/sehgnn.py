@@ -81,9 +81,9 @@ class SeHGNN(ModelSpec):
     Fusion modes: "early" (default), the modalities of a node side by side are one X; "late", one
     network per modality, among whose channels are those of the labels, averaged and embedded once
     for all of them. For rows (a 2-D X) the relations of neighbours are the metapaths. Labels are
-    shown on the network that the model was fitted on, and on rows those of the fitted ones; on
-    another network the label channels are 0. A new row that equals a fitted one is linked from it
-    and sees its label: a score on the fitted rows is no measure.
+    shown on the network that the model was fitted on, which may have grown since, and on rows those
+    of the fitted ones; on another network the label channels are 0. A new row that equals a fitted
+    one is linked from it and sees its label: a score on the fitted rows is no measure.
 
     A node that lacks a modality: with ``missing="mean_neighbors"`` a mean is over the nodes that
     have it, and 0 if none does; "zero" averages zeros in; "copy" takes the node's first modality,

@@ -9,7 +9,13 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skmmg import MultiModalGraphClassifier, NodeEmbedder
+from skmmg import (
+    MultiModalGraph,
+    MultiModalGraphClassifier,
+    NodeEmbedder,
+    NodeView,
+    stack_graphs,
+)
 from skmmg.datasets import make_multimodal_graph
 from skmmg.models import SeHGNN
 from skmmg.models.sehgnn import SeHGNNModule
@@ -84,6 +90,48 @@ def test_on_another_network_all_labels_are_unknown(seen: Seen) -> None:
 
     assert len(seen) == 1
     assert (seen[0][1] == -1).all()
+
+
+def grow(graph: MultiModalGraph, new_edges: list[list[int]]) -> MultiModalGraph:
+    """The network with three more items, which the first attributes are linked with."""
+    x = {t: dict(features) for t, features in graph.x.items()}
+    x["item"] = {m: np.concatenate([a, a[:3]]) for m, a in x["item"].items()}
+    edges = dict(graph.edge_index)
+    forward = next(e for e in edges if e[0] == "item")
+    edges[forward] = np.hstack([edges[forward], np.array(new_edges, dtype=np.int64)])
+    return MultiModalGraph(x, edges, add_reverse=False)
+
+
+@pytest.mark.parametrize(
+    ("new_edges", "known"),
+    [([[60, 61], [0, 1]], True), ([[], []], True), ([[0, 60], [1, 0]], False)],
+)
+def test_a_network_that_has_grown_is_known(
+    new_edges: list[list[int]], known: bool, seen: Seen
+) -> None:
+    clf = make(early_stopping=False).fit(X[TRAIN], Y[TRAIN])
+    seen.clear()
+
+    clf.predict(grow(X.graph, new_edges).nodes("item"))
+
+    labels = seen[0][1]
+    assert (labels[60:] == -1).all()
+    assert_array_equal(labels[:60], labels_of(TRAIN) if known else np.full(60, -1))
+
+
+def test_another_set_of_graphs_is_unknown_though_its_edges_are_the_same(seen: Seen) -> None:
+    near, y = {("electrode", "near", "electrode"): [[0, 1], [1, 2]]}, np.arange(8) % 2
+
+    def stack(seed: int) -> NodeView:
+        rng = np.random.default_rng(seed)
+        nodes = [{"electrode": {"eeg": rng.normal(size=(3, 4))}} for _ in y]
+        return stack_graphs([MultiModalGraph(x, near) for x in nodes])
+
+    clf = make(early_stopping=False).fit(stack(0), y)
+    for seed, known in ((0, True), (1, False)):
+        seen.clear()
+        clf.predict(stack(seed))
+        assert_array_equal(seen[0][1], y if known else np.full(8, -1))
 
 
 def test_an_inductive_fit_shows_labels_in_the_numbering_of_its_network(seen: Seen) -> None:
