@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -19,7 +20,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import HalvingGridSearchCV, StratifiedKFold
 from torch import nn
 
-from skmmg._sklearn import Interval
+from skmmg._sklearn import HasMethods, Interval, validate_params
 from skmmg.graph import Schema
 from skmmg.models import MODELS, ModelSpec, get_model
 
@@ -50,10 +51,11 @@ class AutoModel(ModelSpec):
     Parameters
     ----------
     models : list of str or ModelSpec, or None, default=None
-        Models to choose from; None: all for the classification of nodes that
-        `skmmg.list_models` shows, with a `batch_size` those that can do with samples.
-    cv : int, default=3
-        Number of stratified folds.
+        Models to choose from; None: all that `skmmg.list_models` shows for classification and that
+        the network is made for, with a `batch_size` those that can do with samples.
+    cv : int, splitter of scikit-learn or iterable of (train, test), default=3
+        Number of stratified folds, or the folds; ``list(GroupKFold().split(X, y, groups))`` keeps
+        groups together.
     factor : int, default=3
         One in `factor` models goes to the next round, with `factor` times the epochs.
     min_epochs : int, default=10
@@ -89,7 +91,7 @@ class AutoModel(ModelSpec):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "models": [list, tuple, None],
-        "cv": [Interval(Integral, 2, None, closed="left")],
+        "cv": [Interval(Integral, 2, None, closed="left"), HasMethods(["split"]), list, tuple],
         "factor": [Interval(Integral, 2, None, closed="left")],
         "min_epochs": [Interval(Integral, 1, None, closed="left")],
         "time_budget": [Interval(Real, 0, None, closed="left"), None],
@@ -99,7 +101,7 @@ class AutoModel(ModelSpec):
     def __init__(
         self,
         models: Sequence[str | ModelSpec] | None = None,
-        cv: int = 3,
+        cv: Any = 3,
         factor: int = 3,
         min_epochs: int = 10,
         time_budget: float | None = 600.0,
@@ -122,10 +124,11 @@ class AutoModel(ModelSpec):
         self, estimator: BaseEstimator, X: Any, y: np.ndarray, sample_weight: Any, seed: int
     ) -> Choice:
         """Search with clones of `estimator`."""
+        validate_params(self)
         params = estimator.get_params(deep=False)
         deadline = time.monotonic() + (np.inf if self.time_budget is None else self.time_budget)
-        candidates = self._candidates(params)
-        self._try(estimator, X, y, sample_weight, seed)
+        schema = self._try(estimator, X, y, sample_weight, seed)
+        candidates = self._candidates(params, schema)
         search = HalvingGridSearchCV(
             _InTime(clone(estimator).set_params(random_state=seed), deadline, self.scoring),
             [{_NESTED + key: values for key, values in c.items()} for c in candidates],
@@ -133,7 +136,7 @@ class AutoModel(ModelSpec):
             min_resources=min(self.min_epochs, params["max_epochs"]),
             max_resources=params["max_epochs"],
             factor=self.factor,
-            cv=StratifiedKFold(self._n_folds(y), shuffle=True, random_state=seed),
+            cv=self._folds(y, seed),
             refit=False,
         )
         given = {} if sample_weight is None else {"sample_weight": sample_weight}
@@ -150,31 +153,39 @@ class AutoModel(ModelSpec):
 
     def _try(
         self, estimator: BaseEstimator, X: Any, y: np.ndarray, sample_weight: Any, seed: int
-    ) -> None:
+    ) -> Schema:
         """Train the cheapest model for an epoch: what is wrong with the input is said once."""
         trial = clone(estimator).set_params(
             model="mlp", fusion=None, probe=None, max_epochs=1, verbose=0, random_state=seed
         )
         trial.fit(X, y, sample_weight)
         check_scoring(trial, self.scoring)(trial, X, y)
+        return trial.schema_
 
-    def _n_folds(self, y: np.ndarray) -> int:
+    def _folds(self, y: np.ndarray, seed: int) -> Any:
+        if not isinstance(self.cv, Integral):
+            return self.cv
         smallest = int(np.unique(y, return_counts=True)[1].min())
         if smallest < 2:
             raise ValueError(
                 "model='auto' scores models by cross-validation and needs at least two samples of "
                 "every class, got a class with one. Name a model, or leave that class out."
             )
-        return min(self.cv, smallest)
+        n_folds = min(int(self.cv), smallest)
+        return StratifiedKFold(n_folds, shuffle=True, random_state=seed)
 
-    def _candidates(self, params: dict[str, Any]) -> list[dict[str, list[Any]]]:
+    def _candidates(self, params: dict[str, Any], schema: Schema) -> list[dict[str, list[Any]]]:
         fusion, stopping = params["fusion"], params["early_stopping"]
-        nodes = [
-            name
-            for name, spec in MODELS.items()
-            if "classification" in spec.tasks and (params["batch_size"] is None or spec().samples)
-        ]
-        specs = [get_model(model) for model in (nodes if self.models is None else self.models)]
+        if self.models is None:
+            specs = [
+                spec()
+                for spec in MODELS.values()
+                if spec.tasks != ("retrieval",)
+                and (params["batch_size"] is None or spec().samples)
+                and _is_made_for(spec(), schema)
+            ]
+        else:
+            specs = [get_model(model) for model in self.models]
         out: list[dict[str, list[Any]]] = [
             {
                 "model": [spec],
@@ -193,6 +204,16 @@ class AutoModel(ModelSpec):
                 "fusion=None, or name other models."
             )
         return out
+
+
+def _is_made_for(spec: ModelSpec, schema: Schema) -> bool:
+    """Whether the model can be built for such a network; some need graphs, or metapaths."""
+    try:
+        with torch.device("meta"):
+            spec.build(schema, 2)
+    except ValueError:
+        return False
+    return True
 
 
 class _OutOfTime(Exception):

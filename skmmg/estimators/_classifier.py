@@ -104,7 +104,8 @@ class MultiModalGraphClassifier(
     tol : float, default=0.0
         What counts as better for ``early_stopping="loss"`` and "accuracy".
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes in the loss, or in the probe.
+        Weights of the classes in the loss and in the accuracies of `history_`, which early
+        stopping may watch ("balanced" makes that the balanced accuracy); or in the probe.
     device : str, default="auto"
         "cpu", "cuda" or "cuda:1"; "auto" takes a GPU where there is one.
     precision : {"auto", "float32", "float64", "bf16"}, default="auto"
@@ -142,7 +143,7 @@ class MultiModalGraphClassifier(
     module_ : torch.nn.Module
         The trained module, built from `weights_`.
     history_ : list of dict
-        One row per epoch: loss, its parts, accuracy, seconds.
+        One row per epoch: loss, its parts, accuracy, seconds. Samples count by their weights.
     n_iter_ : int
         Number of epochs.
     best_epoch_ : int

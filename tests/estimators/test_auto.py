@@ -13,11 +13,12 @@ from numpy.testing import assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GroupKFold, KFold, cross_val_score
 
-from skmmg import AutoModel, MultiModalGraphClassifier
+from skmmg import AutoModel, MultiModalGraph, MultiModalGraphClassifier, stack_graphs
 from skmmg.datasets import make_multimodal_graph
 from skmmg.estimators import _auto
+from skmmg.graph import Schema
 from skmmg.models import HGT, MLP, MODELS
 from skmmg.training import GraphNet
 
@@ -76,7 +77,7 @@ def test_with_mini_batches_models_that_need_the_whole_graph_do_not_take_part() -
         size: {
             entry["model"][0].name
             for entry in AutoModel()._candidates(
-                MultiModalGraphClassifier(batch_size=size).get_params()
+                MultiModalGraphClassifier(batch_size=size).get_params(), X.schema
             )
         }
         for size in (None, 8)
@@ -85,6 +86,29 @@ def test_with_mini_batches_models_that_need_the_whole_graph_do_not_take_part() -
     assert names[8] < names[None]
     assert {"hgnn_ima", "hgt"} <= names[8]
     assert all(MODELS[name]().samples for name in names[8])
+
+
+def test_by_default_the_models_take_part_that_the_network_is_made_for() -> None:
+    graphs = [MultiModalGraph({"word": {"text": np.full((2, 3), i)}}) for i in range(12)]
+    stacked = stack_graphs(graphs)
+    params = make().get_params(deep=False)
+
+    def names(schema: Schema) -> set[str]:
+        return {c["model"][0].name for c in AutoModel()._candidates(params, schema)}
+
+    assert names(X.schema) == {n for n, s in MODELS.items() if "classification" in s.tasks}
+    assert names(stacked.schema) == names(X.schema) - {"han"} | {"mm_gcn_pool"}
+
+
+def test_folds_may_be_given() -> None:
+    groups = np.arange(60) // 10
+    given = [KFold(3), list(GroupKFold(3).split(y[:60], y[:60], groups))]
+
+    scores = [make(cv=cv).fit(X[:60], y[:60]).leaderboard_["score"] for cv in (*given, 3)]
+
+    assert all(np.isfinite(s).all() for s in scores)
+    with pytest.raises(ValueError, match="The 'cv' parameter of AutoModel must be"):
+        make(cv=1).fit(X[:60], y[:60])
 
 
 def test_a_model_without_labels_takes_part_with_the_probe() -> None:
