@@ -14,6 +14,8 @@ from skmmg.nn._edges import EdgeType
 from skmmg.training import FUSED, hide, silence
 
 ATTACH = ("neighbors", "none")
+# where the graphs of all folds have more edges, each is made anew when its turn comes
+_MOST_EDGES = 1 << 23
 
 
 @dataclass
@@ -43,11 +45,15 @@ class QueryGraphs:
     _kept: dict[tuple[int, str], GraphTensors] = field(default_factory=dict, repr=False)
 
     def __call__(self, graph: GraphTensors, fold: int, shown: str) -> GraphTensors:
-        """The graph for the items of a fold, known by a modality; made once."""
+        """The graph for the items of a fold, known by a modality; made once, if memory allows."""
         key = (fold, shown)
-        if key not in self._kept:
-            self._kept[key] = self.make(graph, np.flatnonzero(self.folds == fold), fold, shown)
-        return self._kept[key]
+        if key in self._kept:
+            return self._kept[key]
+        made = self.make(graph, np.flatnonzero(self.folds == fold), fold, shown)
+        n_edges = sum(index.shape[1] for index in graph.edge_index.values())
+        if self.n_folds * n_edges <= _MOST_EDGES or fold == self.n_folds:
+            self._kept[key] = made
+        return made
 
     def make(self, graph: GraphTensors, ids: np.ndarray, fold: int, shown: str) -> GraphTensors:
         """The graph for some items of a fold, known by a modality ("*": by all that they have)."""

@@ -30,6 +30,8 @@ from skmmg.training import (
     without_gradients,
 )
 
+# items of a fold, where their number is not asked for
+_FOLD_SIZE = 2048
 RETRIEVAL_MODELS = {**MODELS, DualMLP.name: DualMLP, **CLASSIC}
 
 
@@ -42,7 +44,7 @@ class QueryEncoder(GraphEstimator):
     classification_weight: float
     n_components: int
     temperature: float | str
-    n_folds: int
+    n_folds: int | str
     attach: str
     index: str
     index_params: Any
@@ -105,8 +107,12 @@ class QueryEncoder(GraphEstimator):
                 f"{modality!r}."
             )
 
-    def _deal(self, focus: Focus, seed: int) -> np.ndarray:
-        return deal(len(focus.ids), self.n_folds, seed)
+    def _deal(self, n_items: int, seed: int) -> np.ndarray:
+        """Folds of items; there are no more folds than items."""
+        n_folds = self.n_folds
+        if isinstance(n_folds, str):
+            n_folds = max(2, -(-n_items // _FOLD_SIZE))
+        return deal(n_items, min(n_folds, n_items), seed)
 
     def _on_rows(self) -> bool:
         return hasattr(self, "rows_")
@@ -153,9 +159,9 @@ class QueryEncoder(GraphEstimator):
             ones = np.ones(n_items)
             train, watched = split_off_validation(known, ones, self.validation_fraction, seed)
         device = choose_device(self.device)
-        n_folds = min(self.n_folds, len(train))
         folds = np.full(focus.graph.n_nodes[focus.node_type], -1, dtype=np.int64)
-        folds[focus.ids[train]] = deal(len(train), n_folds, seed)
+        folds[focus.ids[train]] = self._deal(len(train), seed)
+        n_folds = int(folds.max()) + 1
         if watched is not None:
             folds[focus.ids[watched]] = n_folds
         graphs = self._query_graphs(focus, folds, n_folds)
@@ -275,7 +281,7 @@ class QueryEncoder(GraphEstimator):
         graph = self._inference_tensors(focus)
         folds = self.folds_.on(focus).labels
         assert folds is not None
-        graphs = self._query_graphs(focus, folds, self.n_folds)
+        graphs = self._query_graphs(focus, folds, int(folds.max()) + 1)
         groups = folds[focus.ids]
         out = np.empty((len(focus.ids), self._n_features_out))
         for fold in np.unique(groups):

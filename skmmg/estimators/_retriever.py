@@ -61,9 +61,10 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
     temperature : float or "learned", default=0.1
         What cosines are divided by in the loss, at least 1e-4; a learned one starts at 0.07 and
         does not fall below 0.01.
-    n_folds : int, default=2
-        Number of folds, at least 2. An epoch trains on one fold; more folds leave more items to be
-        known to each other, and fewer to be told apart.
+    n_folds : int or "auto", default="auto"
+        Number of folds, at least 2. An epoch trains on one fold, in time that goes with the square
+        of its items; more folds leave more items to be known to each other, and fewer to be told
+        apart. "auto": 2, or as many as leave no more than 2048 items to a fold.
     attach : {"neighbors", "none"}, default="neighbors"
         Whether a query gets edges from fitted items: on rows from those near it in the modality
         that it is known by, on a view those that the graph has. "none" encodes it alone.
@@ -148,7 +149,7 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         "classification_weight": [Interval(Real, 0, None, closed="left")],
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "temperature": [Interval(Real, 1e-4, None, closed="left"), StrOptions({"learned"})],
-        "n_folds": [Interval(Integral, 2, None, closed="left")],
+        "n_folds": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
         "attach": [StrOptions(set(ATTACH))],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "index": [str],
@@ -165,7 +166,7 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         classification_weight: float = 0.0,
         n_components: int = 64,
         temperature: float | str = 0.1,
-        n_folds: int = 2,
+        n_folds: int | str = "auto",
         attach: str = "neighbors",
         n_neighbors: int = 5,
         index: str = "exact",
@@ -261,7 +262,9 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
             self.schema_, self.statistics_ = focus.schema, focus.statistics
             self.feature_names_ = focus.feature_names
             self.query_, self.gallery_ = self._choose_modalities()
-            self.folds_ = KnownLabels.of(focus, self._deal(focus, seed), rows=self._on_rows())
+            self.folds_ = KnownLabels.of(
+                focus, self._deal(len(focus.ids), seed), rows=self._on_rows()
+            )
             if self._classic() is not None:
                 self._fit_classic(focus, codes)
             else:

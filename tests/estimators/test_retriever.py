@@ -164,6 +164,25 @@ def test_a_knowledge_graph_is_learnt_once_from_all_edges(
     assert seen == [2 * (150 + N)]  # the edges of the network and their reverse
 
 
+def test_folds_are_as_many_as_keep_them_small(
+    pairs: Bunch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skmmg.estimators._query_encoder._FOLD_SIZE", 8)
+    monkeypatch.setattr("skmmg.estimators._folds._MOST_EDGES", 0)
+
+    auto, eight = (make(pairs, n_folds=n).fit(pairs.data) for n in ("auto", 8))
+
+    assert np.bincount(auto.folds_.codes).tolist() == [8, 8, 8, 8, 7, 7, 7, 7]
+    assert_array_equal(auto.transform(pairs.data), eight.transform(pairs.data))
+    monkeypatch.undo()
+    kept = make(pairs, n_folds=8).fit(pairs.data)
+    assert_array_equal(kept.transform(pairs.data), eight.transform(pairs.data))
+    assert_array_equal(
+        make(pairs).fit(pairs.data).transform(pairs.data),
+        make(pairs, n_folds=2).fit(pairs.data).transform(pairs.data),
+    )
+
+
 @pytest.mark.parametrize("temperature", [0.5, "learned"])
 def test_the_temperature_is_fixed_or_learnt(temperature: Any, pairs: Bunch) -> None:
     fitted = make(pairs, temperature=temperature).fit(pairs.data)
