@@ -189,8 +189,9 @@ class HGNNIMA(ModelSpec):
     equation 16 count 0.3 each: where a modality tells the class of some nodes only, to ask it for
     that of all costs accuracy.
 
-    The presets leave training to the estimator. The paper trains with Adam, lr 1e-3, for at most
-    300 epochs with a patience of 50; the code in circulation with
+    The presets leave training to the estimator, and what stands for a missing modality (the paper:
+    ``missing="copy"``). The paper trains with Adam, lr 1e-3, for at most 300 epochs with a patience
+    of 50; the code in circulation with
     ``optimizer="adamw", weight_decay=5e-3, lr_scheduler="one_cycle"``.
 
     References

@@ -56,7 +56,8 @@ class SHGP(PretrainedSpec):
         Labels at most. It bounds the cost: an epoch takes time and memory in proportion to edges
         times labels where labels are still scattered.
     warmup_epochs : int, default=10
-        Epochs on the clusters of plain propagation, before attention weighs it.
+        Epochs on the clusters of plain propagation, before attention weighs it; the first always
+        is one.
     max_rounds : int, default=100
         Rounds of a propagation at most.
     early_fusion : {"concat", "mean", "sum"}, default="concat"
