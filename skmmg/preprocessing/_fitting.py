@@ -54,18 +54,18 @@ class FittedTransformer:
         node_type, modality = pair
         out = graph.x[node_type][modality]
         if self.changes_rows:
-            out = self._transform_rows(out, graph.present(*pair), pair)
+            out = self.transform_rows(out, graph.present(*pair), pair)
         names = graph.feature_names.get(node_type, {}).get(modality)
         if names is None or isinstance(out, sparse.csr_array):
             return out
         return pd.DataFrame(out, columns=self.names_out(names), copy=False)
 
-    def _transform_rows(self, matrix: Matrix, present: npt.NDArray[np.bool_], pair: Pair) -> Matrix:
+    def transform_rows(self, rows: Any, present: npt.NDArray[np.bool_], pair: Pair) -> Matrix:
         """Transform the rows that are present, and put them where they were."""
         if not present.any():
             return spread_rows(self.template, present)
         with _at_work(self.transformer, pair):
-            out = _transform(self.transformer, take_rows(matrix, np.flatnonzero(present)))
+            out = _transform(self.transformer, take_rows(rows, np.flatnonzero(present)))
         return out if present.all() else spread_rows(out, present)
 
     def names_out(self, names_in: Sequence[str]) -> list[str]:
@@ -101,20 +101,16 @@ class FitPlan:
         """
         if isinstance(self.transformer, str):
             node_type, modality = self.pairs[0]
-            return FittedTransformer(self.transformer, _no_rows(X.graph.x[node_type][modality]))
+            return fit_rows(self.transformer, X.graph.x[node_type][modality], None, self.pairs)
         needs_y = is_supervised(self.transformer)
         reference = self._reference(X.node_type, fit_on, needs_y)
         only_view = needs_y or seen is not None
         rows = {pair: _visible_rows(X, pair, seen, only_view) for pair in reference}
         matrix = _stack([take_rows(X.graph.x[t][m], rows[t, m]) for t, m in reference])
-        fitted = clone(self.transformer)
-        with _at_work(fitted, *reference):
-            _check_some_rows(matrix, reference[0])
-            if y is not None and only_view and all(t == X.node_type for t, _ in reference):
-                fitted.fit(matrix, y[X.present(reference[0][1])])
-            else:
-                fitted.fit(matrix)
-            return FittedTransformer(fitted, _no_rows(_transform(fitted, matrix[:1])))
+        if y is not None:
+            gets_y = only_view and all(t == X.node_type for t, _ in reference)
+            y = y[X.present(reference[0][1])] if gets_y else None
+        return fit_rows(self.transformer, matrix, y, reference)
 
     def _reference(self, target: str, fit_on: str, needs_y: bool) -> tuple[Pair, ...]:
         """Return the modalities whose rows are fitted: the target's, or those of all who share."""
@@ -130,6 +126,19 @@ class FitPlan:
         return in_focus if in_focus and (needs_y or fit_on == "target") else self.pairs
 
 
+def fit_rows(
+    transformer: Any, rows: Any, y: npt.NDArray[Any] | None, pairs: Sequence[Pair]
+) -> FittedTransformer:
+    """Fit a copy of a transformer on the rows of a matrix or table; words stay words."""
+    if isinstance(transformer, str):
+        return FittedTransformer(transformer, _no_rows(rows))
+    fitted = clone(transformer)
+    with _at_work(fitted, *pairs):
+        _check_some_rows(rows, pairs[0])
+        fitted.fit(rows) if y is None else fitted.fit(rows, y)
+        return FittedTransformer(fitted, _no_rows(_transform(fitted, rows[:1])))
+
+
 def make_plans(
     graph: MultiModalGraph, transformers: Any, remainder: str, fit_on: str
 ) -> list[FitPlan]:
@@ -143,11 +152,11 @@ def make_plans(
         columns = modality, graph.schema.node_types[node_type][modality], names
         copy = pair if has_own_copy else columns
         sharing.setdefault(copy, []).append(pair)
-        chosen[copy] = _choose(transformers, pair, remainder)
+        chosen[copy] = choose(transformers, pair, remainder)
     return [FitPlan(chosen[copy], tuple(pairs)) for copy, pairs in sharing.items()]
 
 
-def _choose(transformers: Any, pair: Pair, remainder: str) -> Any:
+def choose(transformers: Any, pair: Pair, remainder: str) -> Any:
     """Return the transformer of a modality: the pair's own beats the modality's."""
     if not isinstance(transformers, dict):
         return transformers
@@ -189,11 +198,11 @@ def _insists_on_y(transformer: BaseEstimator) -> bool:
     return "y" in given and given["y"].default is Parameter.empty
 
 
-def take_rows(matrix: Matrix, rows: npt.NDArray[np.integer[Any]]) -> Matrix:
-    """Take some rows, without a copy where they are all rows in order."""
+def take_rows(matrix: Any, rows: npt.NDArray[np.integer[Any]]) -> Any:
+    """Take rows of a matrix or table, without a copy where they are all rows in order."""
     if np.array_equal(rows, np.arange(matrix.shape[0])):
         return matrix
-    return matrix[rows]
+    return matrix.iloc[rows] if isinstance(matrix, pd.DataFrame) else matrix[rows]
 
 
 def spread_rows(matrix: Matrix, present: npt.NDArray[np.bool_]) -> Matrix:
@@ -218,7 +227,7 @@ def fill_missing(matrix: Matrix, present: npt.NDArray[np.bool_]) -> Matrix:
     return sparse.csr_array(matrix.astype(dtype) + spread_rows(sparse.csr_array(gaps), ~present))
 
 
-def _transform(transformer: Any, rows: Matrix) -> Matrix:
+def _transform(transformer: Any, rows: Any) -> Matrix:
     """Return what a transformer gives, a DataFrame too, as an ndarray or csr_array."""
     out: Any = transformer.transform(rows)
     is_sparse = hasattr(out, "tocsr")
@@ -248,11 +257,12 @@ def _visible_rows(
     return np.flatnonzero(present if seen is None else present & seen[node_type])
 
 
-def _no_rows(matrix: Matrix) -> Matrix:
+def _no_rows(matrix: Any) -> Matrix:
     """Return a matrix of the same width, dtype and sparsity that keeps no other matrix alive."""
     if isinstance(matrix, sparse.csr_array):
         return sparse.csr_array((0, matrix.shape[1]), dtype=matrix.dtype)
-    return np.empty((0, matrix.shape[1]), dtype=matrix.dtype)
+    # A table has no dtype of its own, and is given here to be dropped.
+    return np.empty((0, matrix.shape[1]), dtype=getattr(matrix, "dtype", None))
 
 
 def _stack(blocks: Sequence[Matrix]) -> Matrix:
@@ -264,7 +274,7 @@ def _stack(blocks: Sequence[Matrix]) -> Matrix:
     return np.vstack([np.asarray(block) for block in blocks])
 
 
-def _check_some_rows(matrix: Matrix, pair: Pair) -> None:
+def _check_some_rows(matrix: Any, pair: Pair) -> None:
     """Let a matrix with rows pass."""
     if not matrix.shape[0]:
         raise ValueError(

@@ -16,16 +16,21 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skmmg._sklearn import HasMethods, StrOptions, validate_params
 from skmmg.graph import MultiModalGraph, NodeView, Schema, split_modalities, stack_modalities
 from skmmg.graph._inductive import there_before
-from skmmg.graph._modalities import resolve_columns
-from skmmg.graph._payload import find_missing_rows
+from skmmg.graph._modalities import resolve_columns, take_columns
+from skmmg.graph._payload import Matrix
 from skmmg.graph._schema import diff_names
+from skmmg.graph._validation import check_matrix, is_frame
 from skmmg.preprocessing._fitting import (
     FittedTransformer,
+    choose,
     fill_missing,
+    fit_rows,
     make_plans,
+    take_rows,
     transform_graph,
 )
 from skmmg.preprocessing._keys import Pair, check_transformers, list_pairs, spell_key
+from skmmg.preprocessing._tables import find_missing, find_text, read_blocks
 
 # The node type that the rows of a 2-D X are.
 _ROW = "row"
@@ -97,9 +102,9 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
         If a key or value of `transformers` is none, or ``transform`` gets another form of ``X``
         than ``fit``.
     ValueError
-        If a key names no modality, no row that ``fit`` may see has a modality, or the graph given
-        to ``transform`` has other modalities or columns. Errors of a transformer pass through, with
-        a note that names its modality.
+        If a key names no modality, columns of text have no transformer, no row that ``fit`` may see
+        has a modality, or the graph given to ``transform`` has other modalities or columns. Errors
+        of a transformer pass through, with a note that names its modality.
 
     See Also
     --------
@@ -115,10 +120,14 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
     does not depend on how many nodes the other types have. Where two types use one name and one
     width for different things, use ``fit_on="each"`` or a key ``(node type, modality)``.
 
-    **Missing rows.** A row that lacks the modality (nothing but NaN, or masked) takes no part in
-    ``fit`` and still lacks it afterwards, as a row of NaN and in a view's mask. What to do about
-    it is the model's business. A row with some NaN is given to the transformer, so imputers are
-    transformers like others.
+    **Missing rows.** A row that lacks the modality (nothing but NaN or None, or masked) takes no
+    part in ``fit`` and still lacks it afterwards, as a row of NaN and in a view's mask. What to do
+    about it is the model's business. A row with some NaN is given to the transformer, so imputers
+    are transformers like others.
+
+    **Text and categories.** A modality of a data frame with columns that are no numbers is given to
+    its transformer as a data frame, and has to come out as numbers. So a ``ColumnTransformer`` or a
+    ``Pipeline`` can encode it, by names of columns. All other modalities are given as matrices.
 
     **Parameters inside.** ``get_params`` and ``set_params`` reach the transformers by their key,
     ``text__n_components``; a key ``("director", "text")`` is spelled ``director/text``, as in
@@ -150,6 +159,18 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
     >>> transformer.get_feature_names_out()
     array(['image__x0', 'image__x1', 'image__x2', 'text__pca0', 'text__pca1'],
           dtype=object)
+
+    A table with text, of which the second row is missing:
+
+    >>> import pandas as pd
+    >>> from sklearn.preprocessing import OrdinalEncoder
+    >>> table = pd.DataFrame({"t_sex": ["f", None, "m"], "t_age": [31, None, 50], "i_0": [4, 5, 6]})
+    >>> ModalityTransformer(
+    ...     {"t": OrdinalEncoder()}, modalities={"t": "t_", "i": "i_"}
+    ... ).fit_transform(table)
+    array([[ 0.,  0.,  4.],
+           [nan, nan,  5.],
+           [ 1.,  1.,  6.]])
 
     The nodes of a graph; directors are encoded by what was learned from movies:
 
@@ -223,15 +244,14 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
                     "modalities groups the columns of a 2-D X, and must be None for a NodeView, "
                     "which has modalities of its own. To leave some out, give them 'drop'."
                 )
-            self._fit_view(X, y, only_view=self.setting == "inductive")
+            self._fit_view(X, y)
             self.transformers_: dict[Any, Any] = {
                 pair: done.transformer for pair, done in self._fitted.items()
             }
             self.schema_ = X.schema
             self.feature_names_ = {t: dict(named) for t, named in X.graph.feature_names.items()}
             return self
-        rows = self._read_columns(X, reset=True)
-        self._fit_view(rows, y, only_view=True)
+        self._fit_columns(X, y)
         self.transformers_ = {m: done.transformer for (_, m), done in self._fitted.items()}
         kept = {m: done.template for (_, m), done in self._fitted.items() if done.is_kept}
         if not kept:
@@ -262,9 +282,7 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
         if isinstance(X, NodeView):
             self._check_modalities(X)
             return self._transform_once(X.graph).nodes(X.node_type, X.ids)
-        graph = transform_graph(self._read_columns(X, reset=False).graph, self._fitted)
-        blocks = {m: fill_missing(x, graph.present(_ROW, m)) for m, x in graph.x[_ROW].items()}
-        return stack_modalities(blocks)[0]
+        return self._transform_columns(X)
 
     @available_if(_is_for_columns)
     def get_feature_names_out(
@@ -358,30 +376,83 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
         for name in [name for name in vars(self) if name.endswith("_") and name[0] != "_"]:
             delattr(self, name)
 
-    def _read_columns(self, X: Any, *, reset: bool) -> NodeView:
-        """Turn a 2-D X into a graph without edges."""
-        X = validate_data(self, X, reset=reset, accept_sparse="csr", ensure_all_finite="allow-nan")
+    def _fit_columns(self, X: Any, y: Any) -> None:
+        """Fit a copy of the transformer of every modality of a 2-D X."""
+        blocks, present = self._read_columns(X, reset=True)
+        labels = None if y is None else np.asarray(y)
+        check_consistent_length(X, labels)
+        self._fitted: dict[Pair, FittedTransformer] = {}
+        for name, block in blocks.items():
+            pair, rows = (_ROW, name), np.flatnonzero(present[name])
+            self._fitted[pair] = fit_rows(
+                choose(self.transformers, pair, self.remainder),
+                take_rows(block, rows),
+                None if labels is None else labels[rows],
+                [pair],
+            )
+
+    def _transform_columns(self, X: Any) -> Matrix:
+        """Transform the modalities of a 2-D X, and put them side by side again."""
+        x, present = self._read_columns(X, reset=False)
+        for (row, name), done in self._fitted.items():
+            if not done.is_kept:
+                del x[name], present[name]
+            elif done.changes_rows:
+                x[name] = done.transform_rows(x[name], present[name], (row, name))
+        # With masks, also where all rows lack a modality: in a batch of one, say.
+        graph = MultiModalGraph({_ROW: x}, masks={_ROW: present})
+        return stack_modalities(
+            {m: fill_missing(out, graph.present(_ROW, m)) for m, out in graph.x[_ROW].items()}
+        )[0]
+
+    def _read_columns(self, X: Any, *, reset: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a matrix or table for each modality, and which of its rows are there."""
+        was_mixed = not reset and bool(self._tables)
+        is_mixed = was_mixed or (is_frame(X) and bool(find_text(X)))
+        X = validate_data(
+            self,
+            X,
+            reset=reset,
+            skip_check_array=is_mixed,
+            accept_sparse="csr",
+            ensure_all_finite="allow-nan",
+        )
         if reset:
             self._columns = self._resolve_modalities()
-        blocks = split_modalities(X, self._columns)
-        # With masks, also where all rows lack a modality: in a batch of one, say.
-        masks = {name: ~find_missing_rows(block)[0] for name, block in blocks.items()}
-        return MultiModalGraph({_ROW: blocks}, masks={_ROW: masks}).nodes(_ROW)
+            self._tables: list[str] = self._find_tables(X) if is_mixed else []
+        if is_mixed:
+            blocks = read_blocks(X, self._columns, self._tables, is_fit=reset)
+        else:
+            parts = split_modalities(X, self._columns)
+            blocks = {m: check_matrix(part, f"Modality {m!r}") for m, part in parts.items()}
+        return blocks, {m: ~find_missing(block) for m, block in blocks.items()}
+
+    def _find_tables(self, X: Any) -> list[str]:
+        """Name the modalities of a data frame that hold text, and need not stay as they are."""
+        return [
+            name
+            for name, columns in self._columns.items()
+            if find_text(take_columns(X, columns))
+            and choose(self.transformers, (_ROW, name), self.remainder) != "passthrough"
+        ]
 
     def _resolve_modalities(self) -> Mapping[str, slice | npt.NDArray[np.intp]]:
-        """Return the columns of each modality."""
-        if self.modalities is None:
-            return {"x": slice(None)}
-        names = getattr(self, "feature_names_in_", None)
-        return resolve_columns(self.modalities, self.n_features_in_, names)
+        """Return the columns of each modality, and check that the transformers are for them."""
+        columns: Mapping[str, slice | npt.NDArray[np.intp]] = {"x": slice(None)}
+        if self.modalities is not None:
+            names = getattr(self, "feature_names_in_", None)
+            columns = resolve_columns(self.modalities, self.n_features_in_, names)
+        schema = Schema({_ROW: dict.fromkeys(columns, 0)}, target=_ROW)
+        check_transformers(self.transformers, schema, super().get_params(deep=False))
+        return columns
 
-    def _fit_view(self, X: NodeView, y: Any, *, only_view: bool) -> None:
+    def _fit_view(self, X: NodeView, y: Any) -> None:
         """Fit every plan, and keep the result by node type and modality."""
         labels = None if y is None else np.asarray(y)
         check_consistent_length(X, labels)
         check_transformers(self.transformers, X.schema, super().get_params(deep=False))
         fitted: dict[Pair, FittedTransformer] = {}
-        seen = there_before(X.graph, X.node_type, X.ids) if only_view else None
+        seen = there_before(X.graph, X.node_type, X.ids) if self.setting == "inductive" else None
         for plan in make_plans(X.graph, self.transformers, self.remainder, self.fit_on):
             done = plan.fit(X, labels, fit_on=self.fit_on, seen=seen)
             fitted |= dict.fromkeys(plan.pairs, done)

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.compose import ColumnTransformer
 from sklearn.cross_decomposition import PLSRegression
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -37,6 +38,7 @@ from sklearn.preprocessing import (
     KBinsDiscretizer,
     MaxAbsScaler,
     OneHotEncoder,
+    OrdinalEncoder,
     StandardScaler,
     TargetEncoder,
 )
@@ -283,6 +285,198 @@ def test_a_transformer_without_names_gets_numbered_ones(X: np.ndarray) -> None:
     names = transformer.fit(X).get_feature_names_out()
 
     assert names[-1] == "text__functiontransformer4"
+
+
+# -------------------------------------------------------------------- text and categories
+
+CLINIC = {"clinic": ["sex", "age", "site"], "image": "img_"}
+
+
+@pytest.fixture
+def patients() -> pd.DataFrame:
+    """A table of text, numbers and categories, of which row 2 is missing, beside a matrix."""
+    return pd.DataFrame(
+        {
+            "code": list("abcdef"),
+            "sex": ["f", "m", None, "f", None, "m"],
+            "age": [31.0, 50.0, np.nan, np.nan, 44.0, 28.0],
+            "site": pd.Categorical(["x", "y", None, "y", "x", "x"]),
+            "img_0": np.arange(6.0),
+            "img_1": np.arange(6) % 2,
+        },
+        index=list("uvwxyz"),
+    )
+
+
+def dense(matrix: Any) -> np.ndarray:
+    return matrix.toarray() if sparse.issparse(matrix) else matrix
+
+
+def encode_by_column() -> ColumnTransformer:
+    return ColumnTransformer(
+        [
+            ("words", OneHotEncoder(handle_unknown="ignore", sparse_output=False), ["sex", "site"]),
+            ("age", SimpleImputer(), ["age"]),
+        ]
+    )
+
+
+def test_a_table_with_text_reaches_its_transformer_as_a_data_frame(patients: pd.DataFrame) -> None:
+    transformer = ModalityTransformer({"clinic": encode_by_column()}, modalities=CLINIC)
+
+    out = transformer.fit_transform(patients)
+
+    there = np.arange(6) != 2
+    table = patients.loc[there, CLINIC["clinic"]]
+    assert_allclose(out[there, :-2], encode_by_column().fit_transform(table))
+    assert np.isnan(out[2, :-2]).all()
+    assert_array_equal(out[:, -2:], patients[["img_0", "img_1"]])
+    assert transformer.n_features_in_ == 6
+    assert list(transformer.get_feature_names_out())[-3:] == [
+        "clinic__age__age",
+        "image__img_0",
+        "image__img_1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [
+        OrdinalEncoder(),
+        OneHotEncoder(),
+        make_pipeline(encode_by_column(), StandardScaler(), PCA(2)),
+        encode_by_column().set_output(transform="pandas"),
+    ],
+    ids=lambda transformer: type(transformer).__name__,
+)
+def test_rows_of_a_table_are_transformed_one_by_one(
+    transformer: Any, patients: pd.DataFrame
+) -> None:
+    fitted = ModalityTransformer({"clinic": transformer}, modalities=CLINIC).fit(patients)
+
+    parts = [pd.DataFrame(dense(fitted.transform(patients.iloc[[row]]))) for row in range(6)]
+
+    assert_allclose(pd.concat(parts), dense(fitted.transform(patients)))
+
+
+def test_a_table_of_polars_is_encoded(patients: pd.DataFrame) -> None:
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame(
+        {
+            name: patients[name].astype(object).where(patients[name].notna(), None).tolist()
+            for name in patients
+        }
+    )
+    transformer = ModalityTransformer({"clinic": OrdinalEncoder()}, modalities=CLINIC)
+
+    out = transformer.fit_transform(frame)
+
+    there = np.arange(6) != 2
+    table = frame.select(CLINIC["clinic"])[np.flatnonzero(there)]
+    assert_array_equal(out[there, :3], OrdinalEncoder().fit_transform(table))
+    assert np.isnan(out[2, :3]).all()
+
+
+def test_what_comes_out_of_a_table_names_its_columns(patients: pd.DataFrame) -> None:
+    transformer = ModalityTransformer({"clinic": OrdinalEncoder()}, modalities=CLINIC)
+
+    out = transformer.set_output(transform="pandas").fit_transform(patients)
+
+    assert list(out.columns) == [
+        "clinic__sex",
+        "clinic__age",
+        "clinic__site",
+        "image__img_0",
+        "image__img_1",
+    ]
+    assert list(out.index) == list("uvwxyz")
+
+
+def test_a_table_is_encoded_with_y(patients: pd.DataFrame) -> None:
+    transformer = ModalityTransformer(
+        {"clinic": TargetEncoder(cv=2, random_state=0)}, modalities=CLINIC
+    )
+    y = np.array([0, 1, 1, 0, 0, 1])
+    there = np.arange(6) != 2
+
+    out = clone(transformer).fit(patients, y).transform(patients)
+
+    alone = TargetEncoder(cv=2, random_state=0).fit(patients.loc[there, CLINIC["clinic"]], y[there])
+    assert_allclose(out[there, :3], alone.transform(patients.loc[there, CLINIC["clinic"]]))
+
+
+def test_text_may_be_dropped_or_be_in_no_modality(patients: pd.DataFrame) -> None:
+    dropped = ModalityTransformer({"clinic": "drop"}, modalities=CLINIC).fit_transform(patients)
+    left_out = ModalityTransformer("passthrough", modalities={"image": "img_"})
+
+    assert_array_equal(dropped, patients[["img_0", "img_1"]])
+    assert_array_equal(left_out.fit_transform(patients), dropped)
+
+
+def test_numbers_beside_a_table_reach_their_transformer_as_a_matrix(
+    patients: pd.DataFrame,
+) -> None:
+    seen = []
+    image = FunctionTransformer(lambda rows: seen.append(type(rows)) or rows)
+
+    ModalityTransformer({"clinic": OrdinalEncoder(), "image": image}, modalities=CLINIC).fit(
+        patients
+    )
+
+    assert set(seen) == {np.ndarray}
+
+
+def test_the_pickle_of_an_encoded_table_gives_the_same_output(patients: pd.DataFrame) -> None:
+    transformer = ModalityTransformer({"clinic": OrdinalEncoder()}, modalities=CLINIC)
+    transformer.fit(patients)
+
+    again = pickle.loads(pickle.dumps(transformer))
+
+    assert_array_equal(again.transform(patients), transformer.transform(patients))
+
+
+@pytest.mark.parametrize("transformers", [{}, "passthrough", {"image": StandardScaler()}])
+def test_text_without_a_transformer_is_named(patients: pd.DataFrame, transformers: Any) -> None:
+    message = r"'clinic' must have numeric columns, because .* in \['sex', 'site'\]. Give it one"
+
+    with pytest.raises(ValueError, match=message):
+        ModalityTransformer(transformers, modalities=CLINIC).fit(patients)
+
+
+def test_a_wrong_key_is_told_before_the_text(patients: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match=r"got 'clinc'\. Did you mean 'clinic'"):
+        ModalityTransformer({"clinc": OrdinalEncoder()}, modalities=CLINIC).fit(patients)
+
+
+def test_text_that_stays_text_is_an_error(patients: pd.DataFrame) -> None:
+    imputer = SimpleImputer(strategy="most_frequent")
+
+    with pytest.raises(TypeError, match=r"Modality 'clinic' must hold numbers .* dtype object"):
+        ModalityTransformer({"clinic": imputer}, modalities=CLINIC).fit(patients)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (pd.DataFrame.to_numpy, TypeError, "must be a DataFrame, as it was in fit, where 'clinic'"),
+        (lambda frame: frame[frame.columns[::-1]], ValueError, "must be in the same order"),
+        (lambda frame: frame.iloc[:0], ValueError, "must have at least one row"),
+        (
+            lambda frame: frame.assign(img_1="x"),
+            ValueError,
+            r"'image' must have numeric columns, as in fit, .* in \['img_1'\]",
+        ),
+        (lambda frame: frame.assign(img_1=np.inf), ValueError, "modality 'image' contains inf"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_another_table_than_in_fit_is_an_error(
+    patients: pd.DataFrame, change: Any, error: type[Exception], message: str
+) -> None:
+    transformer = ModalityTransformer({"clinic": OrdinalEncoder()}, modalities=CLINIC)
+
+    with pytest.raises(error, match=message):
+        transformer.fit(patients).transform(change(patients))
 
 
 # --------------------------------------------------------------------------- parameters
