@@ -27,6 +27,7 @@ from skmmg.graph import MultiModalGraph, NodeView, split_modalities
 from skmmg.graph._modalities import resolve_columns
 from skmmg.graph._neighbors import NeighborSpec
 from skmmg.models import ModelOutput, ModelSpec, get_model
+from skmmg.models._base import check_output
 from skmmg.nn import Attention, GraphTensors
 from skmmg.nn._modality_encoder import MISSING
 from skmmg.training import (
@@ -274,6 +275,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
             callbacks.append(("epoch_tasks", tasks))
         with private_seed(seed, device), torch.inference_mode(False):
             module = spec.build(schema, n_outputs, fusion=self.fusion, missing=self.missing)
+            module.register_forward_hook(check_output)
             if self.warm_start and hasattr(self, "weights_"):
                 self._load_weights(module, focus, n_outputs)
             trained = module if wrap is None else wrap(module)

@@ -94,6 +94,8 @@ def get_model(model: str | ModelSpec) -> ModelSpec:
     ------
     ValueError
         If the name is not known.
+    TypeError
+        If `num_hops` of the spec is no method.
 
     Examples
     --------
@@ -102,6 +104,7 @@ def get_model(model: str | ModelSpec) -> ModelSpec:
     HGT()
     """
     if isinstance(model, ModelSpec):
+        model._check_hops()
         return model
     if isinstance(model, str) and model in MODELS:
         return MODELS[model]()

@@ -53,8 +53,8 @@ class ModelOutput:
 class GraphModule(Protocol):
     """A module that an estimator can train.
 
-    Whoever runs it looks for three methods more, which it may lack. The first two give the numbers
-    that it gives without them:
+    Its embedding is `out_channels` wide. Whoever runs it looks for three methods more, which it may
+    lack. The first two give the numbers that it gives without them:
 
     - ``infer(graph, ids)``: the output without penalties, where these cost something;
     - ``layerwise()``: the module as `skmmg.models._layerwise.Layerwise`, or None, so that nodes
@@ -63,7 +63,6 @@ class GraphModule(Protocol):
       `skmmg.nn._attention.EdgeAttention`; without it, there is no attention to read out.
     """
 
-    modalities: tuple[str, ...]
     out_channels: int
 
     def __call__(self, graph: GraphTensors, ids: Tensor) -> ModelOutput:
@@ -162,6 +161,8 @@ class ModelSpec(BaseEstimator):
         ------
         ValueError
             If a parameter is out of its range, or the model does not take `fusion`.
+        TypeError
+            If ``_build`` gives no module, or one without `out_channels`.
         """
         validate_params(self)
         if schema.target is None:
@@ -171,7 +172,19 @@ class ModelSpec(BaseEstimator):
                 "No node type has a modality, so there is nothing to learn from. Give at least "
                 "one node type a feature matrix."
             )
-        return self._build(schema, n_outputs, self._check_fusion(fusion), missing)
+        module: Any = self._build(schema, n_outputs, self._check_fusion(fusion), missing)
+        if not isinstance(module, nn.Module):
+            raise TypeError(
+                f"{type(self).__name__}._build has to return a torch.nn.Module, got "
+                f"{type(module).__name__}."
+            )
+        if not isinstance(getattr(module, "out_channels", None), int):
+            raise TypeError(
+                f"The module of {type(self).__name__} has to have an attribute out_channels, the "
+                f"width of its embedding, got {getattr(module, 'out_channels', None)!r}. Set "
+                f"self.out_channels in {type(module).__name__}.__init__."
+            )
+        return module
 
     def num_hops(self) -> int:
         """Steps, against the edges, to the furthest node that a node's output depends on.
@@ -190,10 +203,23 @@ class ModelSpec(BaseEstimator):
         >>> HGT(num_layers=3).num_hops(), MLP(num_layers=3).num_hops()
         (3, 0)
         """
+        if not hasattr(self, "num_layers"):
+            raise TypeError(
+                f"{type(self).__name__} has no num_layers, so it has to say by a method num_hops "
+                "how many steps away a node's output looks. Write: def num_hops(self): return 1"
+            )
         return int(self.num_layers)
 
     def _build(self, schema: Schema, n_outputs: int, fusion: str | None, missing: str) -> nn.Module:
         raise NotImplementedError(f"{type(self).__name__} has no _build.")
+
+    def _check_hops(self) -> None:
+        given: Any = self.num_hops
+        if not callable(given):
+            raise TypeError(
+                f"num_hops of {type(self).__name__} has to be a method, got {given!r}. Write: "
+                f"def num_hops(self): return {given!r}"
+            )
 
     def _check_fusion(self, fusion: str | None) -> str | None:
         modes: Sequence[str] = self.fusion_modes
@@ -207,6 +233,28 @@ class ModelSpec(BaseEstimator):
         if fusion not in modes:
             raise ValueError(f"fusion has to be one of {list(modes)}, got {fusion!r}.")
         return fusion
+
+
+def check_output(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    """Let an output pass that has rows for the asked ids; a forward hook."""
+    name, ids = type(module).__name__, inputs[-1]
+    if not isinstance(output, ModelOutput):
+        raise TypeError(
+            f"{name}.forward has to return a skmmg.models.ModelOutput, got "
+            f"{type(output).__name__}. Write: return ModelOutput(logits=..., embedding=...)"
+        )
+    for what, tensor in (("logits", output.logits), ("embedding", output.embedding)):
+        if tensor.ndim != 2 or len(tensor) != len(ids):
+            raise ValueError(
+                f"{name}.forward(graph, ids) has to return {what} with a row for each of the "
+                f"{len(ids)} asked ids, got shape {tuple(tensor.shape)}. Take these rows of what "
+                "it has for all target nodes: h[ids]."
+            )
+    if output.embedding.shape[1] != module.out_channels:
+        raise ValueError(
+            f"{name}.forward has to return an embedding with out_channels={module.out_channels} "
+            f"columns, got shape {tuple(output.embedding.shape)}. Set out_channels to its width."
+        )
 
 
 def make_encoder(schema: Schema, channels: int, **options: Any) -> ModalityEncoder:
