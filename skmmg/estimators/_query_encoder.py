@@ -211,8 +211,7 @@ class QueryEncoder(GraphEstimator):
         width = self.maps_[modality].transform(blocks[modality][0][:1]).shape[1]
         self._n_features_out = int(width)
 
-    def _make_gallery(self, focus: Focus) -> Gallery:
-        encoded = self._encode_all(focus)
+    def _make_gallery(self, encoded: Encoded) -> Gallery:
         gallery = Gallery(encoded, self.index, self.index_params or {})
         gallery.index(self.gallery_, self.query_)
         return gallery

@@ -75,7 +75,8 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         with queries in the modality `query`. "qdrant" has a collection for each modality, written
         when it is first searched; a pickle searches those that were written before.
     index_params : dict or None, default=None
-        Options of the index.
+        Options of the index. `set_params` changes it, and `index`, for the next `fit`; `set_index`
+        for a fitted retriever.
     modalities, graph, fusion, setting, missing, scaling : see `MultiModalGraphClassifier`
         The form of X, the model's inputs. On a view, items that were not passed to `fit` send no
         messages in either setting. "transductive": their features count in the statistics of
@@ -269,7 +270,7 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
                 self._fit_classic(focus, codes)
             else:
                 self._fit_contrast(X, y, focus, codes, seed)
-            self._items = self._make_gallery(focus)
+            self._items = self._make_gallery(self._encode_all(focus))
         return self
 
     # ------------------------------------------------------------------ what a user asks
@@ -413,6 +414,40 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         """
         check_is_fitted(self)
         self._items = self._items.extended(self._encode_all(None, X))
+        return self
+
+    def set_index(self, index: str, **index_params: Any) -> Self:
+        """Search the gallery by another index, without a new fit.
+
+        The index is built from the vectors of the items, those of `add` included, and the
+        parameters `index` and `index_params` become these.
+
+        Parameters
+        ----------
+        index : str
+            Name of the index, see `skmmg.retrieval.make_index`.
+        **index_params
+            Its options; those of the index before are not kept.
+
+        Returns
+        -------
+        self : CrossModalRetriever
+            The estimator. If the index cannot be built, it is left as it was.
+
+        Raises
+        ------
+        ValueError
+            If the index is not known, or an option is out of range.
+        TypeError
+            If the index has no such option.
+        ImportError
+            If the index needs an engine that is not installed.
+        """
+        check_is_fitted(self)
+        with self._all_or_nothing():
+            self.set_params(index=index, index_params=index_params or None)
+            self._validate_params()
+            self._items = self._make_gallery(self._items.encoded)
         return self
 
     def score(

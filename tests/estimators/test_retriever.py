@@ -440,6 +440,87 @@ def test_adding_to_a_copy_leaves_the_original(pairs: Bunch) -> None:
     assert fitted.kneighbors(pairs.data, return_distance=False).max() < 40
 
 
+@pytest.mark.parametrize(
+    ("index", "options"),
+    [
+        ("faiss_hnsw", {"m": 8, "ef_search": 40}),
+        ("faiss_ivf", {"n_lists": 4, "n_probe": 1}),
+        ("auto", {"threshold": 10, "n_sample": 20, "k": 3}),
+        ("exact", {}),
+    ],
+)
+@pytest.mark.parametrize("model", [SMALL, "cca"], ids=repr)
+def test_another_index_answers_as_if_it_had_been_there_at_fit(
+    model: Any, index: str, options: dict[str, Any], pairs: Bunch
+) -> None:
+    pytest.importorskip("faiss")
+    expected = make(pairs, model, index=index, index_params=options).fit(pairs.data)
+    fitted = make(pairs, model).fit(pairs.data)
+    fitted.kneighbors(pairs.data, gallery="text")  # an index of the old kind
+
+    assert fitted.set_index(index, **options) is fitted
+
+    assert fitted.index == index
+    assert (fitted.index_params or {}) == options
+    loaded = pickle.loads(pickle.dumps(fitted))
+    for gallery in ("image", "text"):
+        wanted = expected.kneighbors(pairs.data, 3, gallery=gallery)
+        for retriever in (fitted, loaded):
+            for got, answer in zip(
+                retriever.kneighbors(pairs.data, 3, gallery=gallery), wanted, strict=True
+            ):
+                assert_array_equal(got, answer)
+
+
+def test_another_index_has_the_items_that_were_added(pairs: Bunch) -> None:
+    pytest.importorskip("faiss")
+    fitted = make(pairs).fit(pairs.data[:40]).add(pairs.data[40:])
+    wanted = fitted.kneighbors(pairs.data, return_distance=False)
+
+    fitted.set_index("faiss_hnsw", ef_search=200)
+
+    assert fitted.n_items_ == len(fitted.index_) == 60
+    assert_array_equal(fitted.kneighbors(pairs.data, return_distance=False), wanted)
+    fitted.set_index("exact").add(pairs.data[:2])
+    assert fitted.n_items_ == len(fitted.index_) == 62
+
+
+@pytest.mark.parametrize(
+    ("index", "options", "error", "message"),
+    [
+        ("hnsw", {}, ValueError, "index must be one of .* got 'hnsw'"),
+        ("exact", {"m": 3}, TypeError, r"Options of index 'exact' are \[\], got 'm'"),
+        (
+            3,
+            {},
+            ValueError,
+            "'index' parameter of CrossModalRetriever must be an instance of 'str'",
+        ),
+        ("auto", {"k": 0}, ValueError, "k must be"),
+    ],
+)
+def test_an_index_that_cannot_be_made_leaves_the_one_that_was_there(
+    index: Any, options: dict[str, Any], error: type[Exception], message: str, pairs: Bunch
+) -> None:
+    fitted = make(pairs, "cca").fit(pairs.data)
+    before, params = fitted.index_, fitted.get_params()
+
+    with pytest.raises(error, match=message):
+        fitted.set_index(index, **options)
+
+    assert fitted.index_ is before
+    assert fitted.get_params() == params
+
+
+def test_parameters_of_the_index_wait_for_the_next_fit(pairs: Bunch) -> None:
+    fitted = make(pairs, "cca").fit(pairs.data)
+
+    fitted.set_params(index="auto", index_params={"k": 3})
+
+    assert fitted.index_.name == "exact"
+    assert fitted.fit(pairs.data).index_.name == "auto"
+
+
 def test_items_of_the_gallery_can_be_the_queries(pairs: Bunch) -> None:
     fitted = make(pairs).fit(pairs.data)
 
