@@ -8,25 +8,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import infer_dtype, is_numeric_dtype
 from sklearn.utils import check_array
 
 from skmmg.graph._modalities import take_columns
 from skmmg.graph._payload import Matrix, find_missing_rows
 from skmmg.graph._validation import check_matrix, is_frame
 
+# What pandas calls columns of objects that scikit-learn turns into numbers.
+_NUMBERS = {"boolean", "decimal", "empty", "floating", "integer", "mixed-integer-float"}
+
 
 def find_text(frame: Any) -> list[Any]:
-    """Name the columns of a data frame (pandas or polars) whose dtype is none of numbers."""
+    """Name the columns of a data frame (pandas or polars) that hold no numbers."""
     if isinstance(frame, pd.DataFrame):
-        return [name for name, dtype in frame.dtypes.items() if not is_numeric_dtype(dtype)]
+        return [name for name, column in frame.items() if not _holds_numbers(column)]
     columns = {name: frame.head(0).get_column(name).to_numpy() for name in frame.columns}
     return [name for name, column in columns.items() if column.dtype.kind not in "biuf"]
 
 
 def read_blocks(
     X: Any, columns: Mapping[str, Any], tables: Collection[str], *, is_fit: bool
-) -> Any:
+) -> dict[str, Any]:
     """Cut a data frame into the modalities that are tables, as they are, and matrices."""
     if not is_frame(X):
         raise TypeError(
@@ -47,6 +50,13 @@ def find_missing(block: Any) -> npt.NDArray[np.bool_]:
     if is_frame(block):
         return np.all(pd.isna(block.to_numpy()), axis=1)
     return find_missing_rows(block)[0]
+
+
+def _holds_numbers(column: pd.Series[Any]) -> bool:
+    """Tell whether a column is one of numbers, or of objects that are numbers or missing."""
+    if column.dtype == object:
+        return infer_dtype(column, skipna=True) in _NUMBERS
+    return is_numeric_dtype(column.dtype)
 
 
 def _read_numbers(part: Any, name: str, is_fit: bool) -> Matrix:

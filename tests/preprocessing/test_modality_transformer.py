@@ -426,6 +426,19 @@ def test_numbers_beside_a_table_reach_their_transformer_as_a_matrix(
     assert set(seen) == {np.ndarray}
 
 
+def test_objects_that_are_numbers_are_numbers(X: np.ndarray) -> None:
+    X[4, :3] = np.nan
+    frame = pd.DataFrame(X).rename(columns="c{}".format)
+    objects = frame.astype(object).where(frame.notna(), None).assign(code="a")
+    transformer = ModalityTransformer(
+        {"image": FunctionTransformer(np.exp), "text": PCA(2)}, modalities=MODALITIES
+    )
+
+    out = transformer.fit_transform(objects)
+
+    assert_allclose(out, transformer.fit_transform(X))
+
+
 def test_the_pickle_of_an_encoded_table_gives_the_same_output(patients: pd.DataFrame) -> None:
     transformer = ModalityTransformer({"clinic": OrdinalEncoder()}, modalities=CLINIC)
     transformer.fit(patients)
