@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, ClassVar, Protocol
 
 from sklearn.base import BaseEstimator
@@ -178,7 +179,7 @@ class ModelSpec(BaseEstimator):
                 f"{type(self).__name__}._build has to return a torch.nn.Module, got "
                 f"{type(module).__name__}."
             )
-        if not isinstance(getattr(module, "out_channels", None), int):
+        if not isinstance(getattr(module, "out_channels", None), Integral):
             raise TypeError(
                 f"The module of {type(self).__name__} has to have an attribute out_channels, the "
                 f"width of its embedding, got {getattr(module, 'out_channels', None)!r}. Set "

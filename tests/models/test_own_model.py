@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import Tensor, nn
 
 from skmmg import CrossModalRetriever, MultiModalGraphClassifier, NodeEmbedder
 from skmmg.datasets import make_multimodal_graph
 from skmmg.graph import Schema
-from skmmg.models import ModelOutput, ModelSpec
+from skmmg.models import MLP, ModelOutput, ModelSpec
 from skmmg.nn import GraphTensors, ModalityEncoder
 
 PLANTED = make_multimodal_graph(n_samples=40, random_state=0)
@@ -132,3 +133,9 @@ def test_an_output_of_another_shape_is_named(estimator: Any, change: Any, messag
 
     with pytest.raises(ValueError, match=f"OwnModule.forward.* {message}"):
         estimator.fit(X[:20], Y[:20])
+
+
+def test_a_width_of_numpy_is_a_width() -> None:
+    clf = MultiModalGraphClassifier(MLP(hidden_channels=np.int64(8)), max_epochs=1)
+
+    assert clf.fit(X, Y).transform(X).shape == (len(Y), 8)
