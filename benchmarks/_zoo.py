@@ -47,7 +47,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "sage": _PATIENT | {"lr": 1e-2, "max_epochs": 200},
     "strucgcn": _PATIENT
     | {"lr": 1e-3, "weight_decay": 5e-5, "max_epochs": 1000}
-    | {"n_iter_no_change": 400, "early_stopping": "accuracy", "model__dropout": 0.3},
+    | {"n_iter_no_change": 400, "early_stopping": "accuracy", "model__hidden_channels": 128},
     "mamsa": _PATIENT | {"lr": 1e-3, "model__hidden_channels": 128, "model__dropout": 0.3},
     "mm_gcn": _PATIENT | {"lr": 1e-3, "max_epochs": 200, "model__dropout": 0.5},
     "mlp": _SEED_A | {"model__dropout": 0.6, "model__input_dropout": 0.0},
