@@ -94,7 +94,7 @@ class Exchange:
         *,
         id_column: str | Mapping[str, str] = "id",
         modalities: Mapping[str, Mapping[str, Columns]] | None = None,
-        weight_column: str | None = None,
+        weight_column: str | Mapping[Any, str] | None = None,
         add_reverse: bool = True,
     ) -> MultiModalGraph:
         """Build a graph from one table per node type and one per relation.
@@ -116,8 +116,9 @@ class Exchange:
             positions and masks count the id column, a prefix leaves it out. In a type that is not
             named here all numeric columns other than the id are one modality ``"x"``; without
             numeric columns it has no features.
-        weight_column : str, default=None
-            A column of the edge tables with edge weights; an edge of weight 0 is no edge.
+        weight_column : str or mapping of relations to str, default=None
+            The column with edge weights, of all edge tables or of those named, by the keys of
+            `edges`; an edge of weight 0 is no edge.
         add_reverse : bool, default=True
             See :class:`MultiModalGraph`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ def from_pandas(
     *,
     id_column: str | Mapping[str, str] = "id",
     modalities: Mapping[str, Mapping[str, Columns]] | None = None,
-    weight_column: str | None = None,
+    weight_column: str | Mapping[Any, str] | None = None,
     add_reverse: bool = True,
 ) -> MultiModalGraph:
     """Build a graph from tables, see `MultiModalGraph.from_pandas`."""
@@ -39,10 +39,9 @@ def from_pandas(
         )
         for name, table in nodes.items()
     }
-    linked = {}
-    for key, table in (edges or {}).items():
-        edge_type = check_edge_type(key, tuple(nodes))
-        linked[edge_type] = _read_edge_table(edge_type, table, ids, weight_column)
+    relations = {check_edge_type(key, tuple(nodes)): table for key, table in (edges or {}).items()}
+    weighted = _weight_columns(weight_column, tuple(relations), tuple(nodes))
+    linked = {e: _read_edge_table(e, table, ids, weighted[e]) for e, table in relations.items()}
     counted = {name: found or len(nodes[name]) for name, found in features.items()}
     return MultiModalGraph(counted, linked, add_reverse=add_reverse)
 
@@ -142,6 +141,21 @@ def _read_columns(
         name: part.drop(columns=id_column, errors="ignore") if name in prefixed else part
         for name, part in taken.items()
     }
+
+
+def _weight_columns(
+    given: str | Mapping[Any, str] | None, edge_types: Sequence[EdgeType], node_types: Sequence[str]
+) -> dict[EdgeType, str | None]:
+    """Return the column of weights of every relation, None if it has no weights."""
+    if not isinstance(given, Mapping):
+        return dict.fromkeys(edge_types, given)
+    named = {check_edge_type(key, tuple(node_types)): column for key, column in given.items()}
+    unknown = [edge_type for edge_type in named if edge_type not in edge_types]
+    if unknown:
+        raise ValueError(
+            f"weight_column must name relations of {list(edge_types)}, got {unknown[0]}."
+        )
+    return {edge_type: named.get(edge_type) for edge_type in edge_types}
 
 
 def _read_edge_table(

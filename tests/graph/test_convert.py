@@ -387,6 +387,20 @@ def test_a_weight_column_becomes_edge_weights() -> None:
     assert graph.edge_index[STARS].tolist() == [[2, 0, 2], [1, 0, 1]]
 
 
+def test_each_relation_may_have_a_weight_column_or_none() -> None:
+    links = pd.DataFrame({"a": MOVIES["id"], "b": MOVIES["id"], "score": 2.0})[:2]
+    like = ("movie", "like", "movie")
+    nodes, edges = {"movie": MOVIES, "actor": ACTORS}, {STARS: ROLES, like: links}
+
+    graph = from_pandas(nodes, edges, weight_column={like: "score"})
+
+    assert graph.edge_weight[like].tolist() == [2.0, 2.0]
+    assert STARS not in graph.edge_weight
+    assert from_pandas(nodes, edges, weight_column={}).edge_weight == {}
+    with pytest.raises(ValueError, match=r"weight_column must name relations of .*, got"):
+        from_pandas(nodes, edges, weight_column={("actor", "like", "actor"): "score"})
+
+
 def test_ids_may_be_in_a_named_index_or_in_columns_of_other_names() -> None:
     nodes = {"movie": MOVIES.set_index("id"), "actor": ACTORS.rename(columns={"id": "key"})}
     graph = from_pandas(nodes, {STARS: ROLES}, id_column={"movie": "id", "actor": "key"})
