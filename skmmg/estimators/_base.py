@@ -23,7 +23,8 @@ from skmmg.estimators._focus import Block, Focus, RowGraph
 from skmmg.estimators._labels import KnownLabels
 from skmmg.estimators._params import GRAPHS, NamedSpecsMixin
 from skmmg.estimators._state import FittedStateMixin
-from skmmg.graph import MultiModalGraph, NodeView, split_modalities
+from skmmg.graph import NodeView, split_modalities
+from skmmg.graph._form import check_form
 from skmmg.graph._modalities import resolve_columns
 from skmmg.graph._neighbors import NeighborSpec
 from skmmg.models import ModelOutput, ModelSpec, get_model
@@ -166,6 +167,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
 
     def _attach(self, X: Any) -> Focus:
         """Rows are attached to the fitted rows; a view's graph is taken whole."""
+        check_form(X)
         fitted_on_rows = hasattr(self, "rows_")
         if isinstance(X, NodeView) == fitted_on_rows:
             wanted, got = ("rows of a 2-D X", "a NodeView"), ("a NodeView", type(X).__name__)
@@ -184,12 +186,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
 
     def _check_rows(self, X: Any, reset: bool) -> Block:
         """A 2-D X of floats; NaN is allowed, because a row of NaN is a missing modality."""
-        if isinstance(X, (MultiModalGraph, Mapping)) and not sp.issparse(X):
-            raise TypeError(
-                f"X has to be a NodeView or a 2-D matrix, got {type(X).__name__}. Take the nodes "
-                "of a graph by graph.nodes(...); stack_modalities turns a dict of matrices into "
-                "a 2-D X."
-            )
+        check_form(X)
         options = {"ensure_min_samples": 2} if reset else {}
         try:
             X = validate_data(

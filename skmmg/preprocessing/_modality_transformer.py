@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmmg._sklearn import HasMethods, StrOptions, validate_params
 from skmmg.graph import MultiModalGraph, NodeView, Schema, split_modalities, stack_modalities
+from skmmg.graph._form import check_form, check_no_columns
 from skmmg.graph._inductive import there_before
 from skmmg.graph._modalities import resolve_columns, take_columns
 from skmmg.graph._payload import Matrix
@@ -239,11 +240,7 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
         validate_params(self)
         self._forget()
         if isinstance(X, NodeView):
-            if self.modalities is not None:
-                raise ValueError(
-                    "modalities groups the columns of a 2-D X, and must be None for a NodeView, "
-                    "which has modalities of its own. To leave some out, give them 'drop'."
-                )
+            check_no_columns(self.modalities)
             self._fit_view(X, y)
             self.transformers_: dict[Any, Any] = {
                 pair: done.transformer for pair, done in self._fitted.items()
@@ -251,6 +248,7 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
             self.schema_ = X.schema
             self.feature_names_ = {t: dict(named) for t, named in X.graph.feature_names.items()}
             return self
+        check_form(X)
         self._fit_columns(X, y)
         self.transformers_ = {m: done.transformer for (_, m), done in self._fitted.items()}
         kept = {m: done.template for (_, m), done in self._fitted.items() if done.is_kept}
@@ -460,6 +458,7 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
 
     def _check_form(self, X: Any) -> None:
         """Let the form of X pass that fit was given."""
+        check_form(X)
         is_view, was_view = isinstance(X, NodeView), hasattr(self, "schema_")
         if is_view == was_view:
             return

@@ -8,16 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import Bunch
+from torch_geometric.data import Data, HeteroData
 
 from skmmg import (
     CrossModalRetriever,
+    ModalityTransformer,
     MultiModalGraph,
     MultiModalGraphClassifier,
     NodeEmbedder,
@@ -279,10 +283,37 @@ def test_the_other_form_of_x_is_an_error(fitted: str, params: Params) -> None:
         )
 
 
-@pytest.mark.parametrize("make", [lambda view: view.graph, lambda view: dict(view.graph.x["node"])])
-def test_a_graph_or_a_dict_is_not_an_x(make: Callable[[NodeView], Any], params: Params) -> None:
-    with pytest.raises(TypeError, match=r"graph\.nodes|stack_modalities"):
-        fit(make(make_view()), params)
+HETERO = HeteroData()
+HETERO["node"].x = torch.ones(30, 4)
+
+
+@pytest.mark.parametrize(
+    ("X", "way"),
+    [
+        (make_view().graph, r"MultiModalGraph\. Take .* graph\.nodes\(\.\.\.\)"),
+        ({"x": FEATURES}, r"dict\. .*stack_modalities\(\{"),
+        ([FEATURES, FEATURES[:, :2]], r"list of ndarray\. .*stack_modalities\(\{"),
+        ((FEATURES, FEATURES), r"tuple of ndarray\. .*stack_modalities\(\{"),
+        ([make_view().graph] * 2, r"list of MultiModalGraph\. stack_graphs\(graphs\)"),
+        (HETERO, r"HeteroData\. Write MultiModalGraph\.from_hetero_data\(data\)\.nodes"),
+        (Data(), r"Data\. Write .*from_hetero_data\(data\.to_heterogeneous\(\)\)\.nodes"),
+        (nx.path_graph(30), r"Graph\. Write MultiModalGraph\.from_networkx\("),
+    ],
+    ids=["graph", "dict", "list", "tuple", "graphs", "hetero data", "data", "networkx"],
+)
+@pytest.mark.parametrize("fitted", [None, FEATURES, make_view()], ids=["fit", "rows", "nodes"])
+def test_what_is_no_x_is_an_error_that_tells_how_to_make_one(X: Any, way: str, fitted: Any) -> None:
+    expected = f"X has to be a NodeView or a 2-D matrix, got {way}"
+    clf = MultiModalGraphClassifier("mlp", max_epochs=1, early_stopping=False)
+    retriever = CrossModalRetriever(model="dual_mlp", max_epochs=1)
+    transformer = ModalityTransformer("passthrough")
+
+    for estimator in (clf, retriever, transformer):
+        use = partial(estimator.fit, y=LABELS)
+        if fitted is not None:
+            use = getattr(estimator.fit(fitted, LABELS), "predict", estimator.transform)
+        with pytest.raises(TypeError, match=expected):
+            use(X)
 
 
 # ------------------------------------------------------------------------------ labels
