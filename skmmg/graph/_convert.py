@@ -37,6 +37,11 @@ def from_hetero_data(
     data: HeteroData, modalities: Modalities | None = None, *, add_reverse: bool = True
 ) -> MultiModalGraph:
     """Read a ``HeteroData``, see `MultiModalGraph.from_hetero_data`."""
+    if not hasattr(data, "edge_types"):
+        raise TypeError(
+            f"from_hetero_data reads a HeteroData of PyTorch Geometric, got {type(data).__name__}. "
+            "Data, which has one node type, becomes one by data.to_heterogeneous()."
+        )
     stores = {
         node_type: dict(data[node_type].items()) if node_type in data.node_types else {}
         for node_type in _node_types_of(data)
@@ -186,9 +191,14 @@ def _read_edges(edge_type: EdgeType, store: Mapping[str, Any], n_nodes: Mapping[
     weights = store.get("edge_weight")
     if weights is None:
         weights = store.get("edge_attr")
-        weights = weights if weights is not None and weights.numel() == pairs.shape[-1] else None
-    if weights is None:
-        return pairs
+        if weights is None:
+            return pairs
+        if weights.numel() != pairs.shape[-1]:
+            raise ValueError(
+                f"Edge type {edge_type} must have an edge_attr with one number per edge, its "
+                f"weight, got shape {tuple(weights.shape)} for {pairs.shape[-1]} edges. Set "
+                f"data[{edge_type}].edge_weight, or leave it out: del data[{edge_type}].edge_attr."
+            )
     shape = n_nodes[edge_type[0]], n_nodes[edge_type[2]]
     return weighted_edges(edge_type, pairs, _to_matrix(weights).reshape(-1), shape)
 

@@ -41,14 +41,17 @@ class Exchange:
         Returns
         -------
         MultiModalGraph
-            ``edge_weight``, or an ``edge_attr`` with one column, gives the weights; an edge of
+            ``edge_weight``, or else an ``edge_attr`` with one column, gives the weights; an edge of
             weight 0 is no edge. Labels stay in `data`.
 
         Raises
         ------
+        TypeError
+            If `data` is no ``HeteroData``.
         ValueError
-            If the number of nodes of a type cannot be told, an edge type has no ``edge_index``, or
-            a modality that is asked for is not there.
+            If the number of nodes of a type cannot be told, an edge type has no ``edge_index`` or
+            an ``edge_attr`` with several columns and no ``edge_weight``, or a modality that is
+            asked for is not there.
 
         Examples
         --------

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
+from torch_geometric.data import Data
 
 from skmmg.graph import MultiModalGraph
 from skmmg.graph._convert import (
@@ -231,12 +232,24 @@ def test_one_number_per_edge_is_a_weight(
     assert graph.edge_weight["movie", "like", "movie"].tolist() == [0.5, 2.0]
 
 
-def test_several_numbers_per_edge_are_left_out(hetero_data: type[Any]) -> None:
+def test_several_numbers_per_edge_are_an_error_unless_there_is_a_weight(
+    hetero_data: type[Any],
+) -> None:
     data = hetero_data()
     data["movie"].num_nodes = 3
     data["movie", "like", "movie"].edge_index = torch.tensor([[0, 0], [1, 1]])
     data["movie", "like", "movie"].edge_attr = torch.ones(2, 5)
-    assert not from_hetero_data(data).edge_weight
+    with pytest.raises(ValueError, match=r"one number per edge.* got shape \(2, 5\).*edge_weight"):
+        from_hetero_data(data)
+    data["movie", "like", "movie"].edge_weight = torch.tensor([0.5, 2.0])
+    assert from_hetero_data(data).edge_weight["movie", "like", "movie"].tolist() == [0.5, 2.0]
+
+
+def test_data_of_one_node_type_raises_and_names_the_way() -> None:
+    data = Data(x=torch.ones(3, 2), edge_index=torch.tensor([[0, 1], [1, 2]]))
+    with pytest.raises(TypeError, match=r"got Data\. .* data\.to_heterogeneous\(\)"):
+        MultiModalGraph.from_hetero_data(data)
+    assert MultiModalGraph.from_hetero_data(data.to_heterogeneous()).n_nodes == {"0": 3}
 
 
 def test_reading_does_not_change_the_hetero_data(hetero_data: type[Any]) -> None:
