@@ -125,11 +125,13 @@ def _read_pairs(given: Any, edge_type: EdgeType) -> npt.NDArray[Any]:
         return np.empty((2, 0), dtype=np.int64)
     if pairs.ndim != 2 or len(pairs) != 2:
         got = f"{len(pairs)} columns" if from_frame else f"shape {pairs.shape}"
-        hint = " Transpose it." if pairs.ndim == 2 and pairs.shape[1] == 2 else ""
+        is_turned = pairs.ndim == 2 and pairs.shape[1] == 2 and not from_frame
         raise ValueError(
             f"{where} must be ids of shape (2, n_edges), a data frame with two "
-            f"columns (source, destination) or a scipy sparse matrix, got {got}.{hint} "
-            f"Weights go into a sparse matrix."
+            f"columns (source, destination) or a scipy sparse matrix, got {got}."
+            f"{' Transpose it.' if is_turned else ''} Weights go into a sparse matrix, "
+            f"coo_array((weight, (source, destination)), shape), or MultiModalGraph.from_pandas "
+            f"reads them: weight_column='weight'."
         )
     if pairs.dtype.kind not in "iu":
         raise TypeError(
