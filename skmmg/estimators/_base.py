@@ -21,12 +21,12 @@ from skmmg._sklearn import Interval, StrOptions
 from skmmg.estimators._batching import check_samples, make_plan
 from skmmg.estimators._focus import Block, Focus, RowGraph
 from skmmg.estimators._labels import KnownLabels
-from skmmg.estimators._params import GRAPHS, NamedSpecsMixin
+from skmmg.estimators._params import NamedSpecsMixin
 from skmmg.estimators._state import FittedStateMixin
 from skmmg.graph import NodeView, split_modalities
 from skmmg.graph._form import check_form
 from skmmg.graph._modalities import resolve_columns
-from skmmg.graph._neighbors import NeighborSpec
+from skmmg.graph._neighbors import GRAPHS, NeighborSpec
 from skmmg.models import ModelOutput, ModelSpec, get_model
 from skmmg.models._base import check_output
 from skmmg.nn import Attention, GraphTensors

@@ -8,10 +8,8 @@ from typing import Any, ClassVar, Self
 from sklearn.base import BaseEstimator
 
 from skmmg.estimators._auto import AutoModel
-from skmmg.graph import KNNGraph, RadiusGraph
+from skmmg.graph._neighbors import GRAPHS
 from skmmg.models import MODELS
-
-GRAPHS: dict[str, type[BaseEstimator]] = {"knn": KNNGraph, "radius": RadiusGraph}
 
 
 class NamedSpecsMixin(BaseEstimator):

@@ -17,8 +17,8 @@ from skmmg.estimators._base import GraphEstimator
 from skmmg.estimators._classic import ClassicSpec
 from skmmg.estimators._folds import ATTACH
 from skmmg.estimators._labels import KnownLabels
-from skmmg.estimators._params import GRAPHS
 from skmmg.estimators._query_encoder import RETRIEVAL_MODELS, QueryEncoder, check_one_class_each
+from skmmg.graph._neighbors import GRAPHS
 from skmmg.metrics import mean_average_precision, recall_at_k
 from skmmg.metrics._scorer import check_answers
 from skmmg.models import ModelSpec

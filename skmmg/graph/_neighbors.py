@@ -255,6 +255,10 @@ class RadiusGraph(NeighborSpec):
         return find_within(points, float(self.radius))
 
 
+#: short names of the specs with their defaults
+GRAPHS: dict[str, type[NeighborSpec]] = {"knn": KNNGraph, "radius": RadiusGraph}
+
+
 def _check_present(
     blocks: Mapping[str, Matrix], present: Mapping[str, Any] | None
 ) -> dict[str, Mask]:

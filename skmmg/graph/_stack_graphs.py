@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from skmmg.graph._graph import MultiModalGraph
 from skmmg.graph._modalities import to_csr
-from skmmg.graph._neighbors import KNNGraph, RadiusGraph
+from skmmg.graph._neighbors import GRAPHS, KNNGraph, NeighborSpec, RadiusGraph
 from skmmg.graph._payload import Matrix, Names, Pairs, Payload, freeze, lock
 from skmmg.graph._schema import EdgeType, diff_names
 from skmmg.graph._view import NodeView
@@ -25,7 +25,7 @@ def stack_graphs(
     graphs: Sequence[MultiModalGraph],
     *,
     name: str = "graph",
-    neighbors: KNNGraph | RadiusGraph | None = None,
+    neighbors: Neighbors | str | None = None,
 ) -> NodeView:
     """Make the X of samples that are graphs themselves.
 
@@ -41,7 +41,7 @@ def stack_graphs(
         each modality in one order. A graph may have no nodes of a type, or lack a modality.
     name : str, default="graph"
         What the node type of the samples is called. The relations to it are called "in".
-    neighbors : KNNGraph, RadiusGraph or None, default=None
+    neighbors : KNNGraph, RadiusGraph, {"knn", "radius"} or None, default=None
         How nodes of one type of one graph are linked where they look alike, in addition to the
         edges that the graph has, under relations of their own; None: not at all.
 
@@ -53,8 +53,8 @@ def stack_graphs(
     Raises
     ------
     TypeError, ValueError
-        If there is no graph, one is no `MultiModalGraph`, schemas or column names differ, or a name
-        is taken.
+        If there is no graph, one is no `MultiModalGraph`, schemas or column names differ, a name
+        is taken, or `neighbors` is none of these.
 
     Notes
     -----
@@ -84,7 +84,7 @@ def stack_graphs(
     starts = {t: np.cumsum(n) - n for t, n in counts.items()}
     index, weight = _stack_edges(graphs, starts)
     if neighbors is not None:
-        linked = _link(graphs, neighbors, starts)
+        linked = _link(graphs, _check_neighbors(neighbors), starts)
         _check_new_relations(linked, index)
         index |= linked
     for node_type, n in counts.items():
@@ -127,6 +127,18 @@ def _check_graphs(graphs: Sequence[MultiModalGraph], name: str) -> list[MultiMod
         if differences:
             raise ValueError("\n".join([f"Graphs 0 and {i} differ:", *differences]))
     return graphs
+
+
+def _check_neighbors(neighbors: Neighbors | str) -> NeighborSpec:
+    """Let specs of neighbours pass, and make them from their names."""
+    if isinstance(neighbors, str) and neighbors in GRAPHS:
+        return GRAPHS[neighbors]()
+    if not isinstance(neighbors, NeighborSpec):
+        raise TypeError(
+            f"neighbors must be one of {list(GRAPHS)}, a KNNGraph or RadiusGraph, or None, got "
+            f"{neighbors!r}. Write KNNGraph(n_neighbors=5)."
+        )
+    return neighbors
 
 
 def _stack_names(graphs: Sequence[MultiModalGraph]) -> Names:
@@ -201,7 +213,7 @@ def _check_new_relations(linked: Iterable[EdgeType], known: Iterable[EdgeType]) 
 
 def _link(
     graphs: Sequence[MultiModalGraph],
-    neighbors: Neighbors,
+    neighbors: NeighborSpec,
     starts: dict[str, Pairs],
 ) -> dict[EdgeType, Pairs]:
     """Edges between nodes of one type of one graph that look alike."""

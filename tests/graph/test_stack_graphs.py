@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_array_equal
 
-from skmmg import KNNGraph, MultiModalGraph, stack_graphs
+from skmmg import KNNGraph, MultiModalGraph, RadiusGraph, stack_graphs
 
 NEAR, HEARD = ("channel", "near", "channel"), ("channel", "heard_in", "segment")
 
@@ -97,6 +97,16 @@ def test_nodes_that_look_alike_are_linked_within_their_graph_only() -> None:
     assert_array_equal(src >= 4, dst >= 4)
 
 
+@pytest.mark.parametrize(("name", "spec"), [("knn", KNNGraph()), ("radius", RadiusGraph())])
+def test_neighbors_have_the_names_that_the_estimators_know(name: str, spec: Any) -> None:
+    graphs = [MultiModalGraph({"word": {"x": np.eye(4)}})] * 2
+
+    named, given = (stack_graphs(graphs, neighbors=n).graph.edge_index for n in (name, spec))
+
+    edge_type = ("word", f"{name}_x", "word")
+    assert_array_equal(named[edge_type], given[edge_type])
+
+
 def test_neighbors_do_not_replace_a_relation_of_the_graphs() -> None:
     graph = MultiModalGraph({"word": {"x": np.eye(5)}}, {"knn_x": [[0], [4]]})
 
@@ -174,6 +184,8 @@ def test_columns_have_the_names_that_any_graph_gives_them() -> None:
     [
         ([], {}, ValueError, "at least one graph, got none"),
         ([draw(0), 3], {}, TypeError, "each a MultiModalGraph, got int"),
+        ([draw(0)], {"neighbors": "ball"}, TypeError, r"one of \['knn', 'radius'\].* got 'ball'\."),
+        ([draw(0)], {"neighbors": KNNGraph}, TypeError, r"Write KNNGraph\(n_neighbors=5\)"),
         ([draw(0)], {"name": "segment"}, ValueError, "is a node type of the graphs already"),
         (
             [draw(0), MultiModalGraph({"channel": {"eeg": np.ones((2, 5))}})],
