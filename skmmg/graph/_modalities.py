@@ -204,6 +204,11 @@ def _resolve(
     """Resolve the columns of one modality."""
     if isinstance(columns, slice):
         return _resolve_slice(name, columns, n_features)
+    if isinstance(columns, tuple):
+        raise TypeError(
+            f"The columns of modality {name!r} must be {_HOW_TO_NAME}, got the tuple {columns}. "
+            f"Write {list(columns)} for these columns, or slice(start, stop) for a range."
+        )
     if isinstance(columns, str):
         known = _known_names(name, feature_names)
         found = [i for i, known_name in enumerate(known) if known_name.startswith(columns)]

@@ -162,6 +162,11 @@ def test_a_read_only_memory_map_is_split_without_a_copy(tmp_path: Any) -> None:
         ({"image": [True, False]}, ValueError, "mask of modality 'image' .* got 2"),
         ({"image": [0.5]}, TypeError, "columns of modality 'image' must be a slice"),
         ({"image": 3}, TypeError, "columns of modality 'image' must be a slice"),
+        (
+            {"image": (0, 2)},
+            TypeError,
+            r"'image' .*, got the tuple \(0, 2\)\. Write \[0, 2\] .* slice",
+        ),
         ({"image": "img_"}, ValueError, "'image' names its columns .* no column names"),
         ({"image": ["img_0"]}, ValueError, "'image' names its columns .* no column names"),
         ({}, ValueError, "at least one modality"),
