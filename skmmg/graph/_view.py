@@ -25,7 +25,7 @@ _NOT_A_MATRIX = (
     "rows of numbers: make_pipeline(NodeEmbedder(), step). If it hands columns to an estimator of "
     "skmmg, as BaggingClassifier, OneVsOneClassifier and permutation_importance do, take a tool "
     "that selects samples alone, such as VotingClassifier or OneVsRestClassifier; columns are "
-    "permuted by graph.with_features."
+    "permuted by graph.with_features. Views of one graph are joined by graph.nodes(type, ids)."
 )
 _NOT_A_KEY = (
     "A NodeView is indexed by positions (integers), a boolean mask or a slice, got {}. Nodes of "
@@ -202,6 +202,8 @@ def _drop_whole_axes(key: Any) -> Any:
         return slice(None)
     if not isinstance(key, tuple):
         return key
+    if len(key) > 1 and all(isinstance(part, (int, np.integer)) for part in key):
+        raise TypeError(_NOT_A_KEY.format(key) + f" Several positions are a list: X[{[*key]}].")
     whole = [part is Ellipsis or (isinstance(part, slice) and part == slice(None)) for part in key]
     if not key or not all(whole[1:]):
         raise TypeError(_NOT_A_MATRIX)

@@ -157,6 +157,16 @@ def test_columns_are_an_error_that_names_the_embedder(X: NodeView, key: Any) -> 
         X[key]
 
 
+def test_two_positions_without_a_list_are_an_error_that_writes_the_list(X: NodeView) -> None:
+    with pytest.raises(TypeError, match=r"got \(1, 2\)\. .* positions are a list: X\[\[1, 2\]\]"):
+        X[1, 2]
+
+
+def test_views_that_are_concatenated_are_an_error_that_names_the_way(X: NodeView) -> None:
+    with pytest.raises(TypeError, match=r"joined by graph\.nodes\(type, ids\)"):
+        np.concatenate([X[:3], X[5:7]])  # type: ignore[arg-type]
+
+
 def test_a_view_of_some_nodes_is_made_from_ids_masks_and_slices(graph: MultiModalGraph) -> None:
     mask = np.zeros(N, dtype=bool)
     mask[[4, 2]] = True
