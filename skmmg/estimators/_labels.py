@@ -1,7 +1,8 @@
-"""Labels that a model sees as inputs, and the network that they belong to."""
+"""Labels that a model sees as inputs, the network that they belong to, and those that are none."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -64,6 +65,18 @@ class KnownLabels:
         if focus.source_ids is not None:
             labels, known_ids = labels[focus.source_ids], known_ids[focus.source_ids]
         return replace(focus, labels=labels, known_ids=known_ids)
+
+
+def warn_about_no_label(classes: np.ndarray) -> None:
+    """Say so where -1, by which scikit-learn marks samples without a label, is a class."""
+    if classes.dtype.kind == "i" and len(classes) > 2 and classes[0] == -1:
+        warnings.warn(
+            f"y has the classes {classes.tolist()}, and -1 is one of them, predicted like others. "
+            "If it marks samples without a label, leave them out of training: "
+            "fit(X[y >= 0], y[y >= 0]).",
+            UserWarning,
+            stacklevel=6,
+        )
 
 
 def _digest(graph: MultiModalGraph, n_nodes: Mapping[str, int]) -> bytes | None:

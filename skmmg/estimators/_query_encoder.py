@@ -16,7 +16,7 @@ from skmmg.estimators._classic import CLASSIC, ClassicSpec
 from skmmg.estimators._focus import Focus
 from skmmg.estimators._folds import QueryGraphs, deal
 from skmmg.estimators._gallery import Encoded, Gallery
-from skmmg.estimators._labels import KnownLabels
+from skmmg.estimators._labels import KnownLabels, warn_about_no_label
 from skmmg.estimators._split import split_off_validation
 from skmmg.graph import NodeView
 from skmmg.models import MODELS, DualMLP, ModelSpec, get_model
@@ -76,6 +76,7 @@ class QueryEncoder(GraphEstimator):
         y = check_one_class_each(y, len(focus.ids))
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
+        warn_about_no_label(self.classes_)
         return codes
 
     def _choose_modalities(self) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from skmmg._sklearn import check_sample_weight, check_y
 from skmmg.estimators._base import GraphEstimator
 from skmmg.estimators._focus import Focus
+from skmmg.estimators._labels import warn_about_no_label
 from skmmg.estimators._split import split_off_validation
 from skmmg.graph import NodeView
 from skmmg.graph._schema import diff_names
@@ -56,6 +58,7 @@ class SupervisedMixin(GraphEstimator):
             raise ValueError(
                 f"y has to hold at least two classes, got one class: {self.classes_.tolist()[0]!r}."
             )
+        warn_about_no_label(self.classes_)
         weight = weight * self._class_weights(y)[codes]
         if not weight.any():
             raise ValueError(
@@ -79,7 +82,17 @@ class SupervisedMixin(GraphEstimator):
         return y
 
     def _class_weights(self, y: np.ndarray) -> np.ndarray:
-        weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        try:
+            weights = compute_class_weight(self.class_weight, classes=self.classes_, y=y)
+        except ValueError as error:
+            given = self.class_weight if isinstance(self.class_weight, Mapping) else {}
+            unknown = [label for label in given if label not in self.classes_]
+            if unknown:
+                raise ValueError(
+                    f"class_weight has to name classes of y, {self.classes_.tolist()}, got "
+                    f"{unknown}, which y does not have. Give a weight to each class of y."
+                ) from error
+            raise
         if not (np.isfinite(weights).all() and (weights >= 0).all()):
             raise ValueError(
                 f"class_weight has to hold finite weights of at least 0, got {self.class_weight!r}."

@@ -319,6 +319,25 @@ def test_what_is_no_x_is_an_error_that_tells_how_to_make_one(X: Any, way: str, f
 # ------------------------------------------------------------------------------ labels
 
 
+def test_a_class_of_minus_one_beside_others_is_a_warning(params: Params) -> None:
+    X, y = make_view(), np.arange(30) % 3 - 1
+
+    for estimator in (
+        MultiModalGraphClassifier(**params),
+        NodeEmbedder(**params),
+        CrossModalRetriever(model="mlp", max_epochs=1),
+    ):
+        with pytest.warns(UserWarning, match=r"\[-1, 0, 1\].*fit\(X\[y >= 0\], y\[y >= 0\]\)"):
+            estimator.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "y", [LABELS * 2 - 1, np.arange(30) % 3 - 2, (np.arange(30) % 3 - 1).astype(str)]
+)
+def test_other_negative_classes_are_no_warning(y: np.ndarray, params: Params) -> None:
+    assert_array_equal(fit(make_view(), params, y).classes_, np.unique(y))
+
+
 @pytest.mark.parametrize("form", ["nodes", "rows"])
 def test_one_class_is_an_error(form: str, params: Params) -> None:
     X = make_view() if form == "nodes" else FEATURES
@@ -396,6 +415,11 @@ def test_training_that_diverges_is_an_error(params: Params) -> None:
 def test_weights_of_classes_are_finite_and_not_negative(weight: float, params: Params) -> None:
     with pytest.raises(ValueError, match="class_weight has to hold finite weights of at least 0"):
         fit(make_view(), params, class_weight={0: weight})
+
+
+def test_a_weight_of_a_class_that_y_lacks_is_named(params: Params) -> None:
+    with pytest.raises(ValueError, match=r"classes of y, \[0, 1\], got \['drama'\]"):
+        fit(make_view(), params, class_weight={0: 1.0, "drama": 2.0})
 
 
 @pytest.mark.parametrize("batch_size", [None, 8])
