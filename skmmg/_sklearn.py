@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, _check_y
 
 __all__ = [
     "HasMethods",
+    "InstanceOf",
     "Interval",
     "Options",
     "StrOptions",
@@ -26,6 +27,21 @@ __all__ = [
     "fit_context",
     "validate_params",
 ]
+
+
+class InstanceOf(Options):
+    """A constraint: an instance of some class, in words that tell what to write."""
+
+    def __init__(self, kind: Any, words: str) -> None:
+        super().__init__(kind, set())
+        self.words = words
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Tell whether a value is an instance."""
+        return isinstance(val, self.type)
+
+    def __str__(self) -> str:
+        return self.words
 
 
 def fit_context() -> Any:

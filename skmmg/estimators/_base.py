@@ -17,7 +17,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
-from skmmg._sklearn import Interval, StrOptions
+from skmmg._sklearn import InstanceOf, Interval, StrOptions
 from skmmg.estimators._batching import check_samples, make_plan
 from skmmg.estimators._focus import Block, Focus, RowGraph
 from skmmg.estimators._labels import KnownLabels
@@ -52,6 +52,14 @@ _KEEP_COLUMNS = (
     "Samples may lack a modality, but X keeps the columns of fit: fill those of the modality with "
     "NaN. For a DataFrame X.reindex(columns=estimator.feature_names_in_) does it."
 )
+A_SPEC = (
+    "a ModelSpec, such as skmmg.models.HGT() (write HGT(), not HGT; a torch module needs a "
+    "ModelSpec that builds it, see CONTRIBUTING.md)"
+)
+_A_NEIGHBOR_SPEC = (
+    "a KNNGraph or RadiusGraph (edges of your own make a view, and X is "
+    "MultiModalGraph({'x': matrix}, {'near': edges}).nodes())"
+)
 EARLY_STOPPING = {"loss_and_accuracy", "loss", "accuracy"}
 
 
@@ -59,9 +67,9 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
     """What the estimators share: both forms of X, training, inference."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "model": [str, ModelSpec],
+        "model": [str, InstanceOf(ModelSpec, A_SPEC)],
         "modalities": [dict, None],
-        "graph": [StrOptions({*GRAPHS, "none"}), NeighborSpec],
+        "graph": [StrOptions({*GRAPHS, "none"}), InstanceOf(NeighborSpec, _A_NEIGHBOR_SPEC)],
         "fusion": [StrOptions({"early", "late"}), None],
         "setting": [StrOptions({"transductive", "inductive"})],
         "missing": [StrOptions(set(MISSING))],
@@ -137,6 +145,28 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
+
+    def set_callbacks(self, *callbacks: Any) -> Self:
+        """Set callbacks of scikit-learn, such as ``sklearn.callback.ProgressBar()``.
+
+        Parameters
+        ----------
+        *callbacks : callback
+            What is told of every epoch; none removes those that were set.
+
+        Returns
+        -------
+        self : estimator
+            The estimator.
+        """
+        try:
+            return super().set_callbacks(*callbacks)
+        except TypeError as error:
+            raise TypeError(
+                "Callbacks have to be instances that follow scikit-learn's protocol, such as "
+                f"sklearn.callback.ProgressBar(), got {', '.join(map(repr, callbacks))}. For those "
+                "of skorch there are early_stopping, lr_scheduler and history_."
+            ) from error
 
     # ------------------------------------------------------------------ X
     def _fit_focus(self, X: Any) -> Focus:

@@ -12,8 +12,8 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from skmmg._sklearn import Interval, StrOptions, fit_context
-from skmmg.estimators._base import GraphEstimator
+from skmmg._sklearn import InstanceOf, Interval, StrOptions, fit_context
+from skmmg.estimators._base import A_SPEC, GraphEstimator
 from skmmg.estimators._classic import ClassicSpec
 from skmmg.estimators._folds import ATTACH
 from skmmg.estimators._labels import KnownLabels
@@ -143,7 +143,7 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
     _named_specs: ClassVar[dict[str, Any]] = {"model": RETRIEVAL_MODELS, "graph": GRAPHS}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **{k: v for k, v in GraphEstimator._parameter_constraints.items() if k != "class_weight"},
-        "model": [str, ModelSpec, ClassicSpec],
+        "model": [str, InstanceOf((ModelSpec, ClassicSpec), A_SPEC)],
         "query": [str, None],
         "gallery": [str, None],
         "objective": [StrOptions({"auto", "pairs", "labels"})],

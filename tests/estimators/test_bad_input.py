@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import Bunch
+from skorch.callbacks import EpochScoring
 from torch_geometric.data import Data, HeteroData
 
 from skmmg import (
@@ -488,6 +489,30 @@ def test_heads_that_do_not_divide_the_channels_are_an_error(model: str) -> None:
 def test_a_parameter_out_of_range_is_named(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"The '{name}' parameter of MultiModalGraphClassifier"):
         MultiModalGraphClassifier(**{name: value}).fit(make_view(), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("model", HGNNIMA, r"a ModelSpec, such as .*HGT\(\) \(write HGT\(\), not HGT"),
+        ("model", torch.nn.Linear(2, 2), r"a torch module needs a ModelSpec .* CONTRIBUTING\.md"),
+        ("graph", np.eye(30), r"a KNNGraph or RadiusGraph .*MultiModalGraph\(.*\.nodes\(\)"),
+        ("graph", sparse.eye_array(30), r"a KNNGraph or RadiusGraph .*MultiModalGraph\("),
+    ],
+)
+@pytest.mark.parametrize(
+    "estimator", [MultiModalGraphClassifier, NodeEmbedder, CrossModalRetriever]
+)
+def test_what_is_no_spec_is_an_error_that_says_what_to_write(
+    estimator: type[Any], name: str, value: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' parameter of .* must be .*{message}"):
+        estimator(**{name: value}).fit(FEATURES, LABELS)
+
+
+def test_callbacks_of_another_library_are_an_error_that_names_whose_they_have_to_be() -> None:
+    with pytest.raises(TypeError, match=r"follow scikit-learn's .*ProgressBar\(\), got <skorch"):
+        MultiModalGraphClassifier().set_callbacks(EpochScoring("accuracy"))
 
 
 def test_a_parameter_of_the_model_out_of_range_is_named() -> None:
