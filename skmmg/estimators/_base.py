@@ -254,9 +254,15 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
                 f"Nodes may lack a modality, but their graph has to name it: give {lacking[0]!r} "
                 f"rows of NaN, and masks={mask} if all {X.node_type!r} nodes lack it."
             )
+        unnamed = [e for e in self.schema_.edge_types if e not in X.schema.edge_types]
+        if unnamed:
+            differences.append(
+                "A relation may be without edges, but the graph has to name it, and its 'rev_' "
+                f"one: edges={{{unnamed[0]}: np.empty((2, 0), int), ...}}."
+            )
         if differences:
             raise ValueError(
-                "\n".join(["Modalities passed to fit and to predict differ:", *differences])
+                "\n".join(["Graphs passed to fit and to predict differ:", *differences])
             )
 
     # ------------------------------------------------------------------ training

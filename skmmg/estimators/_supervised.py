@@ -147,7 +147,7 @@ class SupervisedMixin(GraphEstimator):
             *diff_names(focus.feature_names, X_val.graph.feature_names),
         ]
         if differences:
-            raise ValueError("\n".join(["Modalities of X and of X_val differ:", *differences]))
+            raise ValueError("\n".join(["The graphs of X and of X_val differ:", *differences]))
         if self.setting == "inductive":
             seen = np.append(X.ids, X_val.ids) if X_val.graph is X.graph else X_val.ids
             return Focus.induced(X_val, seen, statistics=focus.statistics)

@@ -199,7 +199,7 @@ def test_a_modality_missing_at_predict_is_an_error_with_a_difference(params: Par
     clf = fit(MultiModalGraph({"text": text, "image": image}, EDGES).nodes(), params)
     other = MultiModalGraph({"text": text[:, :3], "sound": image[:, :2]}, EDGES).nodes()
 
-    with pytest.raises(ValueError, match="Modalities passed to fit and to predict differ") as error:
+    with pytest.raises(ValueError, match="Graphs passed to fit and to predict differ") as error:
         clf.predict(other)
 
     assert str(error.value).splitlines()[1:] == [
@@ -220,10 +220,26 @@ def test_another_graphs_schema_is_an_error(X: NodeView, y: np.ndarray, params: P
         clf.predict(X.graph.nodes("attribute_0"))
 
 
+def test_a_relation_missing_at_predict_is_an_error_that_says_how_to_name_it(params: Params) -> None:
+    clf = fit(make_view(), params)
+    none = np.empty((2, 0), int)
+
+    with pytest.raises(ValueError, match="Graphs passed to fit and to predict differ") as error:
+        clf.predict(make_view(edges=None))
+
+    assert str(error.value).splitlines()[1:] == [
+        "- edge type ('node', 'near', 'node')",
+        "- edge type ('node', 'rev_near', 'node')",
+        "A relation may be without edges, but the graph has to name it, and its 'rev_' one: "
+        "edges={('node', 'near', 'node'): np.empty((2, 0), int), ...}.",
+    ]
+    assert clf.predict(make_view(edges={"near": none, "rev_near": none})).shape == (30,)
+
+
 def test_validation_data_of_another_schema_is_an_error(
     X: NodeView, y: np.ndarray, params: Params
 ) -> None:
-    with pytest.raises(ValueError, match="Modalities of X and of X_val differ"):
+    with pytest.raises(ValueError, match="The graphs of X and of X_val differ"):
         MultiModalGraphClassifier(**params).fit(X, y, X_val=make_view(), y_val=LABELS)
 
 
@@ -264,7 +280,7 @@ def test_columns_without_names_at_fit_may_have_any_later(params: Params) -> None
 def test_validation_data_and_a_warm_start_need_the_columns_of_fit(params: Params) -> None:
     X, other = name_columns(*"abcd"), name_columns(*"dcba")
 
-    with pytest.raises(ValueError, match="Modalities of X and of X_val differ:\n~ node / x"):
+    with pytest.raises(ValueError, match="The graphs of X and of X_val differ:\n~ node / x"):
         MultiModalGraphClassifier(**params).fit(X, LABELS, X_val=other, y_val=LABELS)
     with pytest.raises(ValueError, match="warm_start=True needs the schema, the columns"):
         fit(X, params, warm_start=True).fit(other, LABELS)
