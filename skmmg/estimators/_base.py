@@ -27,6 +27,7 @@ from skmmg.graph import NodeView, split_modalities
 from skmmg.graph._form import check_form
 from skmmg.graph._modalities import resolve_columns
 from skmmg.graph._neighbors import GRAPHS, NeighborSpec
+from skmmg.graph._validation import frame_values, is_frame
 from skmmg.models import ModelOutput, ModelSpec, get_model
 from skmmg.models._base import check_output
 from skmmg.nn import Attention, GraphTensors
@@ -228,7 +229,9 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
                 ensure_all_finite="allow-nan",
                 **options,
             )
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
+            if is_frame(X) and (isinstance(error, TypeError) or "could not conv" in str(error)):
+                frame_values(X, "X")  # raises, and names the columns that are no numbers
             shape: tuple[int, ...] = getattr(X, "shape", ())
             several = not reset and len(self._columns or ()) > 1
             if several and len(shape) == 2 and shape[1] < self.n_features_in_:

@@ -333,6 +333,30 @@ def test_what_is_no_x_is_an_error_that_tells_how_to_make_one(X: Any, way: str, f
             use(X)
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series(["m", "f"] * 15),
+        pd.Series(["m", "f"] * 15, dtype=object),
+        pd.Series(["m", "f"] * 15, dtype="category"),
+        pd.Series(["2001", "2002"] * 15, dtype="datetime64[ns]"),
+    ],
+    ids=lambda column: str(column.dtype),
+)
+def test_columns_of_a_frame_that_are_no_numbers_are_named(column: Any, params: Params) -> None:
+    numbers = pd.DataFrame(FEATURES, columns=list("abcd"))
+
+    with pytest.raises(TypeError, match=r"numeric columns only, got 'e' .* Encode .*\['e'\]"):
+        fit(numbers.assign(e=column), params)
+    with pytest.raises(TypeError, match=r"numeric columns only, got 'a' .* Encode .*\['a'\]"):
+        fit(numbers, params).predict(numbers.assign(a=column))
+
+
+def test_columns_that_are_grouped_on_a_view_are_an_error(params: Params) -> None:
+    with pytest.raises(ValueError, match=r"must be None for a NodeView.* ModalityTransformer\(\{"):
+        fit(make_view(), params, modalities={"x": [0]})
+
+
 # ------------------------------------------------------------------------------ labels
 
 
