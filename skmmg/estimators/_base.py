@@ -24,7 +24,7 @@ from skmmg.estimators._labels import KnownLabels
 from skmmg.estimators._params import NamedSpecsMixin
 from skmmg.estimators._state import FittedStateMixin
 from skmmg.graph import NodeView, split_modalities
-from skmmg.graph._form import check_form
+from skmmg.graph._form import check_form, check_no_columns
 from skmmg.graph._modalities import resolve_columns
 from skmmg.graph._neighbors import GRAPHS, NeighborSpec
 from skmmg.graph._validation import frame_values, is_frame
@@ -173,6 +173,7 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
     def _fit_focus(self, X: Any) -> Focus:
         """Nodes to train on: rows become a graph of neighbours; a view is one already."""
         if isinstance(X, NodeView):
+            check_no_columns(self.modalities)
             self._forget_rows()
             if not len(X):
                 raise ValueError(f"X has to hold at least one {X.node_type} to train on, got none.")

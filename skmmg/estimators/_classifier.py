@@ -44,7 +44,8 @@ class MultiModalGraphClassifier(
         that is trained on labels classifies by itself and takes None only.
     modalities : dict or None, default=None
         Columns of every modality of a 2-D X: a slice, indices, a boolean mask, or a prefix of
-        column names. None makes all columns one modality, "x". Views have modalities of their own.
+        column names. None makes all columns one modality, "x". For views, which have modalities of
+        their own, it has to be None.
     graph : {"knn", "radius", "none"}, KNNGraph or RadiusGraph, default="knn"
         Where the edges between the rows of a 2-D X come from. "knn" links a row to the 10 rows of
         the largest cosine in each modality, after scaling, which centres dense columns; for a table

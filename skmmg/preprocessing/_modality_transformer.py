@@ -64,7 +64,8 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
     modalities : dict or None, default=None
         For a 2-D ``X``: the columns of each modality, as a slice, indices, a boolean mask, column
         names or a prefix of column names. Columns that no modality names are left out. With None,
-        all columns are one modality called ``"x"``. A view has modalities of its own.
+        all columns are one modality called ``"x"``. For a view, which has modalities of its own, it
+        has to be None.
     remainder : {"passthrough", "drop"}, default="passthrough"
         What becomes of modalities without a transformer.
     setting : {"transductive", "inductive"}, default="transductive"
