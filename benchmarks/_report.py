@@ -56,7 +56,7 @@ INTRODUCTION = (
     "SAGE (64) and of StrucGCN (128), dropouts of SAGE, HetGNN, StrucGCN and HAN's features, "
     "SeHGNN's hops, everything of MM-GCN "
     "and MAMSA but the learning rate; GCN's weight decay is on all weights, not the first layer's "
-    "alone; HetGNN and IDKG take an epoch as one step, for at most 300 and 30 of them. SHGP as "
+    "alone; HetGNN and IDKG take an epoch as one step, for at most 50 and 30 of them. SHGP as "
     "published never stops early. *tuned N*: the best of N trials on "
     "the validation samples, the default settings being the first trial; N, the ranges "
     "(`skmmg.tuning.search_space`) and the sampler are the same for every model. The number of "

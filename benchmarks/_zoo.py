@@ -29,7 +29,9 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "hero": _PATIENT
     | {"lr": 2.5e-3, "optimizer": "adamw", "max_epochs": 500, "n_iter_no_change": 30}
     | {"model__distance_weight": 100.0, "model__uniformity_weight": 10.0},
-    "hetgnn": _PATIENT | {"lr": 1e-3, "model__objective": "link", "model__hidden_channels": 128},
+    "hetgnn": _PATIENT
+    | {"lr": 1e-3, "max_epochs": 50}
+    | {"model__objective": "link", "model__hidden_channels": 128},
     "mhgat": _PATIENT
     | {"lr": 1e-3, "max_epochs": 100, "n_iter_no_change": 100}
     | {"early_stopping": "loss_and_accuracy", "model__num_layers": 4, "model__mask_empty": False},
