@@ -22,6 +22,7 @@ from torch import nn
 
 from skmmg._sklearn import HasMethods, Interval, validate_params
 from skmmg.graph import Schema
+from skmmg.graph._stack_graphs import is_stack
 from skmmg.models import MODELS, ModelSpec, get_model
 
 # what leads to the parameters of the classifier inside `_InTime`
@@ -177,12 +178,13 @@ class AutoModel(ModelSpec):
     def _candidates(self, params: dict[str, Any], schema: Schema) -> list[dict[str, list[Any]]]:
         fusion, stopping = params["fusion"], params["early_stopping"]
         if self.models is None:
+            tasks = {"classification"} | ({"graph classification"} if is_stack(schema) else set())
             specs = [
-                spec()
-                for spec in MODELS.values()
-                if spec.tasks != ("retrieval",)
-                and (params["batch_size"] is None or spec().samples)
-                and _is_made_for(spec(), schema)
+                spec
+                for spec in (make() for make in MODELS.values())
+                if tasks & set(spec.tasks)
+                and (params["batch_size"] is None or spec.samples)
+                and _is_made_for(spec, schema)
             ]
         else:
             specs = [get_model(model) for model in self.models]
@@ -207,7 +209,7 @@ class AutoModel(ModelSpec):
 
 
 def _is_made_for(spec: ModelSpec, schema: Schema) -> bool:
-    """Whether the model can be built for such a network; some need graphs, or metapaths."""
+    """Whether the model can be built for such a network; some need metapaths."""
     try:
         with torch.device("meta"):
             spec.build(schema, 2)

@@ -93,7 +93,7 @@ def _digest(graph: MultiModalGraph, n_nodes: Mapping[str, int]) -> bytes | None:
         n_sources, n_targets = n_nodes[edge_type[0]], n_nodes[edge_type[2]]
         old = (source < n_sources) & (target < n_targets)
         digest.update(np.sort(source[old] * n_targets + target[old]).data)
-    if is_stack(graph):
+    if is_stack(graph.schema):
         for node_type, modality in sorted((t, m) for t, x in graph.x.items() for m in x):
             rows = graph.x[node_type][modality][: min(n_nodes[node_type], _SAMPLE)]
             digest.update(np.ascontiguousarray(rows.data if sp.issparse(rows) else rows).data)

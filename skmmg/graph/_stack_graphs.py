@@ -12,7 +12,7 @@ from skmmg.graph._graph import MultiModalGraph
 from skmmg.graph._modalities import to_csr
 from skmmg.graph._neighbors import GRAPHS, KNNGraph, NeighborSpec, RadiusGraph
 from skmmg.graph._payload import Matrix, Names, Pairs, Payload, freeze, lock
-from skmmg.graph._schema import EdgeType, diff_names
+from skmmg.graph._schema import EdgeType, Schema, diff_names
 from skmmg.graph._view import NodeView
 
 Neighbors = KNNGraph | RadiusGraph
@@ -101,11 +101,12 @@ def stack_graphs(
     return MultiModalGraph._from_payload(payload).nodes(name)
 
 
-def is_stack(graph: MultiModalGraph) -> bool:
-    """Whether a graph is a set of graphs, side by side."""
-    types = set(graph.node_types)
+def is_stack(schema: Schema) -> bool:
+    """Whether this is the schema of a set of graphs, side by side."""
+    types = set(schema.node_types)
     return any(
-        not graph.x[name] and {(t, _MEMBER, name) for t in types - {name}} <= set(graph.edge_types)
+        not schema.node_types[name]
+        and {(t, _MEMBER, name) for t in types - {name}} <= set(schema.edge_types)
         for name in types
         if len(types) > 1
     )

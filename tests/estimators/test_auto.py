@@ -92,12 +92,15 @@ def test_by_default_the_models_take_part_that_the_network_is_made_for() -> None:
     graphs = [MultiModalGraph({"word": {"text": np.full((2, 3), i)}}) for i in range(12)]
     stacked = stack_graphs(graphs)
     params = make().get_params(deep=False)
+    has = [[0, 0, 1], [0, 1, 1]]
 
     def names(schema: Schema) -> set[str]:
         return {c["model"][0].name for c in AutoModel()._candidates(params, schema)}
 
     assert names(X.schema) == {n for n, s in MODELS.items() if "classification" in s.tasks}
     assert names(stacked.schema) == names(X.schema) - {"han"} | {"mm_gcn_pool"}
+    tags = MultiModalGraph({"film": {"plot": np.eye(3)}, "tag": 2}, {("film", "has", "tag"): has})
+    assert names(tags.nodes("tag").schema) == names(X.schema)  # tags are no graphs of films
 
 
 def test_folds_may_be_given() -> None:
