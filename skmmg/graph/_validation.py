@@ -176,7 +176,8 @@ def frame_values(frame: Any, where: str) -> Any:
         column, dtype = next(iter(wrong.items()))
         raise TypeError(
             f"{where} must have numeric columns only, got {column!r} of dtype {dtype}. "
-            f"Encode them first, for instance with OneHotEncoder, or drop them: {list(wrong)}."
+            f"Encode them first, for instance by OneHotEncoder in a ModalityTransformer, or drop "
+            f"them: {list(wrong)}."
         )
     values = frame.to_numpy()
     if values.dtype != object:
