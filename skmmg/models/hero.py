@@ -75,7 +75,8 @@ class HERO(PretrainedSpec):
         Where there are more target nodes, distances are taken from that many of them, drawn once
         and for all, that stand for the others. A number not below that of the target nodes makes
         them exact; time and memory go with target nodes times landmarks times
-        (1 - `distance_quantile`), so that 58,000 nodes and 2000 landmarks keep 12 million.
+        (1 - `distance_quantile`), so that 58,000 nodes and 2000 landmarks keep 12 million; where
+        many distances are equal, about half of all at most.
     early_fusion : {"concat", "mean", "sum"}, default="concat"
         How ``fusion="early"`` merges the modalities of a node.
 
