@@ -17,6 +17,7 @@ from skmmg.graph._describe import (
     describe_in_full,
 )
 from skmmg.graph._exchange import Exchange
+from skmmg.graph._extend import extend
 from skmmg.graph._payload import (
     Features,
     Matrix,
@@ -415,6 +416,80 @@ class MultiModalGraph(Exchange):
                 part._missing[node_type, modality] = rows, -1
         return part
 
+    def extend(
+        self,
+        nodes: Mapping[str, Any],
+        edges: Mapping[Any, Any] | None = None,
+        *,
+        masks: Mapping[str, Any] | None = None,
+        add_reverse: bool = True,
+    ) -> Self:
+        """Return a graph with new nodes behind those of this one, and new edges.
+
+        The nodes of this graph keep their ids, and the first new node of a type has the id
+        ``graph.n_nodes[type]``.
+
+        Parameters
+        ----------
+        nodes : dict
+            ``{node type: {modality: matrix}}`` with the rows of the new nodes, or ``{node type:
+            count}``; ``{modality: matrix}`` where there is one node type. New nodes lack a modality
+            that is left out. An empty dict adds edges alone.
+        edges : dict or None, default=None
+            ``{(source type, relation, destination type): edges}``, in any form that the constructor
+            takes, between nodes of the new graph. Relations are those of this graph. Edges from a
+            sparse matrix have its values as weights; others have weight 1 where there are weights.
+        masks : dict or None, default=None
+            Presence masks of the new nodes.
+        add_reverse : bool, default=True
+            Add the reverse of every new edge to the relation that is the exact reverse of its own
+            and is not in `edges`. A relation that is its own reverse gets those reverses that are
+            not among its new edges.
+
+        Returns
+        -------
+        MultiModalGraph
+            With the schema of this graph. Matrices of the types that get new nodes are copied,
+            memory maps into memory; they keep their dtype where it can hold the new rows.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there are node types, modalities, columns or relations that this graph does not have,
+            or as in the constructor.
+
+        Notes
+        -----
+        Tables with ids of their own (:meth:`from_pandas`) are easier to put together in pandas:
+        ``pd.concat([old, new])`` for the nodes of each type and the edges of each relation.
+
+        Examples
+        --------
+        A film that is new, with an actor who is known and one who is not:
+
+        >>> import numpy as np
+        >>> from skmmg.graph import MultiModalGraph
+        >>> stars = ("movie", "stars", "actor")
+        >>> graph = MultiModalGraph(
+        ...     {"movie": {"poster": np.eye(3), "year": np.ones((3, 1))}, "actor": 2},
+        ...     {stars: [[0, 1, 2], [0, 0, 1]]},
+        ... )
+        >>> grown = graph.extend(
+        ...     {"movie": {"poster": [[0.2, 0.3, 0.5]]}, "actor": 1}, {stars: [[3, 3], [1, 2]]}
+        ... )
+        >>> grown
+        MultiModalGraph(
+          movie: 4 nodes, poster (3), year (1)
+          actor: 3 nodes
+          movie -stars-> actor: 5 edges
+          actor -rev_stars-> movie: 5 edges
+        )
+        >>> grown.nodes("movie", slice(3, None))  # the new film, as X of predict
+        NodeView(1 of 4 'movie' nodes: poster (3), year (1))
+        """
+        payload = extend(self._payload, nodes, edges, masks, add_reverse=add_reverse)
+        return self._from_payload(payload)
+
     def describe(self) -> GraphDescription:
         """Count nodes, widths, missing rows, edges, duplicates, self-loops and degrees.
 
@@ -437,7 +512,7 @@ class MultiModalGraph(Exchange):
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise AttributeError(
             f"A MultiModalGraph cannot be changed, so {name!r} cannot be set. Use with_features, "
-            f"subgraph, or make another graph."
+            f"extend, subgraph, or make another graph."
         )
 
     def __delattr__(self, name: str) -> NoReturn:

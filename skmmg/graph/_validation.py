@@ -26,14 +26,20 @@ def check_nodes(nodes: Any) -> tuple[Features, dict[str, int], Names]:
             "A graph must have at least one node type, got an empty dict. Give "
             "{type: {modality: matrix}}, or {type: count} for nodes without features."
         )
+    x, n_nodes, names = check_node_types(by_type(nodes))
+    if not sum(n_nodes.values()):
+        raise ValueError(f"A graph must have at least one node, got {n_nodes}.")
+    return x, n_nodes, names
+
+
+def check_node_types(nodes: Mapping[Any, Any]) -> tuple[Features, dict[str, int], Names]:
+    """Check the nodes of each type: a count, or a dict of matrices."""
     x: Features = {}
     n_nodes: dict[str, int] = {}
     names: Names = {}
-    for node_type, given in by_type(nodes).items():
+    for node_type, given in nodes.items():
         check_name(node_type, "A node type")
         x[node_type], n_nodes[node_type], names[node_type] = _check_node_type(node_type, given)
-    if not sum(n_nodes.values()):
-        raise ValueError(f"A graph must have at least one node, got {n_nodes}.")
     return x, n_nodes, names
 
 
