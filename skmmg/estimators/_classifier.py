@@ -135,7 +135,7 @@ class MultiModalGraphClassifier(
     probe_ : classifier of scikit-learn
         The fitted probe, after a fit of a model that is trained without labels.
     spec_, fusion_ : ModelSpec, str or None
-        The model that was trained, and how it merges modalities.
+        The model that was trained, and how it merges modalities; None where it does so natively.
     leaderboard_ : pandas.DataFrame
         After ``model="auto"``: models by their cross-validated score, best first, with the epochs
         that they were given.
@@ -405,8 +405,9 @@ class MultiModalGraphClassifier(
         weights = self._infer(X).modality_weights
         if weights is None:
             raise ValueError(
-                f"{self.spec_} with fusion={self.fusion_!r} gives modalities no weights. "
-                "model='hgnn_ima' does, and fusion='late' with late_fusion='attention'."
+                f"{self.spec_} with fusion={self.fusion_!r} gives modalities no weights. Models "
+                "that take several modalities natively do ('hgnn_ima', 'mhgat', 'xgea', 'idkg', "
+                "'mm_gcn'), and fusion='late' with late_fusion='attention'."
             )
         return pd.DataFrame(weights.cpu().numpy(), columns=list(self.schema_.modalities))
 
@@ -434,12 +435,13 @@ class MultiModalGraphClassifier(
         if not isinstance(X, NodeView):
             raise TypeError(
                 "attention is read on the edges of a graph, so X has to be a NodeView, got "
-                f"{type(X).__name__}."
+                f"{type(X).__name__}. For rows, make a graph of them, "
+                "MultiModalGraph({modality: matrix}, {relation: edges}), and fit on its nodes."
             )
         layers = self._read_attention(X)
         if not layers:
             raise ValueError(
-                f"{self.spec_} keeps no attention over edges. model='hgnn_ima' with at least one "
-                "layer does."
+                f"{self.spec_} keeps no attention over edges. model='hgnn_ima' and model='xgea' "
+                "with at least one layer do."
             )
         return layers

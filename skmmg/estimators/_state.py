@@ -62,14 +62,15 @@ class FittedStateMixin(BaseEstimator):
             name: value.detach().cpu().numpy().copy() for name, value in module.state_dict().items()
         }
         stopping = dict(net.callbacks_).get("early_stopping")
+        spec = clone(self._model_spec())
         state = {
             "weights_": weights,
             "schema_": focus.schema,
             "feature_names_": focus.feature_names,
             "statistics_": focus.statistics,
             "n_outputs_": n_outputs,
-            "spec_": clone(self._model_spec()),
-            "fusion_": self.fusion,
+            "spec_": spec,
+            "fusion_": spec.choose_fusion(self.fusion),
             "missing_": self.missing,
             "history_": net.plain_history(),
             "n_iter_": len(net.history),

@@ -173,7 +173,7 @@ class ModelSpec(BaseEstimator):
                 "No node type has a modality, so there is nothing to learn from. Give at least "
                 "one node type a feature matrix."
             )
-        module: Any = self._build(schema, n_outputs, self._check_fusion(fusion), missing)
+        module: Any = self._build(schema, n_outputs, self.choose_fusion(fusion), missing)
         if not isinstance(module, nn.Module):
             raise TypeError(
                 f"{type(self).__name__}._build has to return a torch.nn.Module, got "
@@ -186,6 +186,42 @@ class ModelSpec(BaseEstimator):
                 f"self.out_channels in {type(module).__name__}.__init__."
             )
         return module
+
+    def choose_fusion(self, fusion: str | None) -> str | None:
+        """Return the fusion strategy that `build` takes for ``fusion=``.
+
+        Parameters
+        ----------
+        fusion : str or None
+            One of `fusion_modes`; None takes the first.
+
+        Returns
+        -------
+        str or None
+            None where several modalities are taken natively.
+
+        Raises
+        ------
+        ValueError
+            If the model does not take `fusion`.
+
+        Examples
+        --------
+        >>> from skmmg.models import HGNNIMA, HGT
+        >>> HGT().choose_fusion(None), HGNNIMA().choose_fusion(None)
+        ('late', None)
+        """
+        modes: Sequence[str] = self.fusion_modes
+        if fusion is None:
+            return modes[0] if modes else None
+        if not modes:
+            raise ValueError(
+                f"fusion={fusion!r} does not apply to model {self.name!r}, which takes several "
+                "modalities natively. Leave fusion=None."
+            )
+        if fusion not in modes:
+            raise ValueError(f"fusion has to be one of {list(modes)}, got {fusion!r}.")
+        return fusion
 
     def num_hops(self) -> int:
         """Steps, against the edges, to the furthest node that a node's output depends on.
@@ -221,19 +257,6 @@ class ModelSpec(BaseEstimator):
                 f"num_hops of {type(self).__name__} has to be a method, got {given!r}. Write: "
                 f"def num_hops(self): return {given!r}"
             )
-
-    def _check_fusion(self, fusion: str | None) -> str | None:
-        modes: Sequence[str] = self.fusion_modes
-        if fusion is None:
-            return modes[0] if modes else None
-        if not modes:
-            raise ValueError(
-                f"fusion={fusion!r} does not apply to model {self.name!r}, which takes several "
-                "modalities natively. Leave fusion=None."
-            )
-        if fusion not in modes:
-            raise ValueError(f"fusion has to be one of {list(modes)}, got {fusion!r}.")
-        return fusion
 
 
 def check_output(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:

@@ -646,6 +646,22 @@ def _sum_by_destination(weight: Any, graph: MultiModalGraph, node_type: str) -> 
     return total
 
 
+@pytest.mark.parametrize(
+    ("model", "fusion", "used"),
+    [
+        ("hgt", None, "late"),
+        ("hgt", "early", "early"),
+        ("mlp", None, "early"),
+        ("hgnn_ima", None, None),
+    ],
+)
+def test_the_fusion_that_was_used_is_known(
+    X: NodeView, y: np.ndarray, params: Params, model: str, fusion: str | None, used: str | None
+) -> None:
+    clf = MultiModalGraphClassifier(**params | {"model": model, "fusion": fusion}).fit(X, y)
+    assert clf.fusion_ == used
+
+
 def test_attention_needs_a_view_and_a_model_that_has_some(
     X: NodeView, y: np.ndarray, rows: Bunch, params: Params
 ) -> None:
