@@ -29,6 +29,7 @@ exclude_patterns = ["_build", "decisions", "auto_examples/*.ipynb"]
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc says the types, with their shapes and ranges
 numpydoc_show_class_members = False  # the template of a class lists them
+default_role = "py:obj"  # single backticks in docstrings are names of parameters, methods and functions
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skmmg"
@@ -38,6 +39,8 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 html_sidebars = {"api": []}
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]  # tables of results and code of 100 columns
 
 sphinx_gallery_conf = {
     "examples_dirs": str(Path("..", "examples")),

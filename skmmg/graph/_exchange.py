@@ -117,8 +117,9 @@ class Exchange:
         modalities : mapping of str to mapping of str to columns, default=None
             For each node type the columns of its modalities, as in :func:`split_modalities`:
             positions and masks count the id column, a prefix leaves it out. In a type that is not
-            named here all numeric columns other than the id are one modality ``"x"``; without
-            numeric columns it has no features.
+            named here all numeric columns other than the id are one modality ``"x"``, the column
+            that you want to predict too: drop it, or name the columns. Without numeric columns the
+            type has no features.
         weight_column : str or mapping of relations to str, default=None
             The column with edge weights, of all edge tables or of those named, by the keys of
             `edges`; an edge of weight 0 is no edge.
