@@ -321,7 +321,10 @@ class BiLSTM(nn.Module):
         """Read sequences."""
         if not len(x):
             return x.mean(1)
-        return self.lstm(x)[0].mean(1)
+        # not in bfloat16, of which oneDNN has no LSTM for CPUs without AVX-512
+        with torch.autocast(x.device.type, enabled=False):
+            states: Tensor = self.lstm(x.to(self.lstm.weight_ih_l0.dtype))[0]
+        return states.mean(1)
 
 
 class TypeAttention(nn.Module):
