@@ -29,7 +29,7 @@ exclude_patterns = ["_build", "decisions", "auto_examples/*.ipynb"]
 autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc says the types, with their shapes and ranges
 numpydoc_show_class_members = False  # the template of a class lists them
-default_role = "py:obj"  # single backticks in docstrings are names of parameters, methods and functions
+default_role = "py:obj"  # what stands in single backticks in a docstring has a name
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skmmg"

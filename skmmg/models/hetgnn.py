@@ -323,7 +323,7 @@ class BiLSTM(nn.Module):
             return x.mean(1)
         # not in bfloat16, of which oneDNN has no LSTM for CPUs without AVX-512
         with torch.autocast(x.device.type, enabled=False):
-            states: Tensor = self.lstm(x.to(self.lstm.weight_ih_l0.dtype))[0]
+            states: Tensor = self.lstm(x.to(next(self.lstm.parameters()).dtype))[0]
         return states.mean(1)
 
 
