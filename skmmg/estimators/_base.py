@@ -43,6 +43,7 @@ from skmmg.training import (
     column_statistics,
     compute,
     infer_in_blocks,
+    is_faster_in_blocks,
     private_seed,
     train,
     without_gradients,
@@ -389,11 +390,25 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
     def _infer_focus(self, focus: Focus, state: FittedState) -> ModelOutput:
         """Output of the module of a fitted state."""
         module = self._inference_module(state)
-        if self.batch_size is not None:
-            return self._infer_in_blocks(module, focus, state, self.batch_size)
+        batch_size = self._block_of(focus, module, state)
+        if batch_size is not None:
+            return self._infer_in_blocks(module, focus, state, batch_size)
         graph = self._inference_tensors(focus)
         ids = torch.tensor(focus.ids, device=graph.device)
         return compute(getattr(module, "infer", module), graph, ids, self.precision)
+
+    def _block_of(self, focus: Focus, module: nn.Module, state: FittedState) -> int | None:
+        """Nodes to compute at a time, each on what it sees; None takes the whole graph at once.
+
+        On a CPU that is what few nodes of a large graph take as well; rows are a new graph in every
+        call, of which nothing could be kept.
+        """
+        n_samples = len(focus.ids)
+        if self.batch_size is not None or hasattr(self, "rows_") or not state["spec_"].samples:
+            return self.batch_size
+        on_cpu = choose_device(self.device).type == "cpu"
+        few = on_cpu and is_faster_in_blocks(module, focus.graph, n_samples)
+        return max(n_samples, 1) if few else None
 
     def _infer_in_blocks(
         self, module: nn.Module, focus: Focus, state: FittedState, batch_size: int

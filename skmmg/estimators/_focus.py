@@ -19,6 +19,7 @@ from skmmg.training import (
     Statistics,
     column_statistics,
     graph_tensors,
+    labelled_tensors,
     scale_features,
 )
 
@@ -79,10 +80,9 @@ class Focus:
     def tensors(self, device: torch.device, dtype: torch.dtype) -> GraphTensors:
         """Scaled features and edges of the graph, made once per device and dtype."""
         tensors = graph_tensors(self.graph, self.statistics, device=device, dtype=dtype)
-        if self.labels is None:
+        if self.labels is None or self.known_ids is None:
             return tensors
-        labels, known_ids = (torch.tensor(a, device=device) for a in (self.labels, self.known_ids))
-        return tensors.with_labels(labels, known_ids)
+        return labelled_tensors(self.graph, tensors, self.labels, self.known_ids)
 
     def store(self, missing: str, device: torch.device, dtype: torch.dtype) -> GraphStore:
         """The graph, left where it is, for parts of it as tensors."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -17,6 +18,10 @@ from skmmg.graph._stack_graphs import is_stack
 
 # rows of features that tell one set of graphs from another
 _SAMPLE = 100
+
+# by graph, and how many of its nodes count
+_digests: weakref.WeakKeyDictionary[MultiModalGraph, dict[tuple[tuple[str, int], ...], bytes]]
+_digests = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -80,12 +85,18 @@ def warn_about_no_label(classes: np.ndarray) -> None:
 
 
 def _digest(graph: MultiModalGraph, n_nodes: Mapping[str, int]) -> bytes | None:
-    """Digest of the edges between the first so many nodes; None if there are not so many.
-
-    Sets of graphs may have the same edges and be of other samples, so features count there.
-    """
+    """Digest of the edges between the first so many nodes; None if there are not so many."""
     if any(graph.n_nodes.get(t, 0) < n for t, n in n_nodes.items()):
         return None
+    digests = _digests.setdefault(graph, {})
+    key = tuple(sorted(n_nodes.items()))
+    if key not in digests:
+        digests[key] = _make_digest(graph, n_nodes)
+    return digests[key]
+
+
+def _make_digest(graph: MultiModalGraph, n_nodes: Mapping[str, int]) -> bytes:
+    """Digest; sets of graphs may have the same edges and be of other samples: features count."""
     digest = blake2b(repr(sorted(n_nodes.items())).encode(), digest_size=16)
     for edge_type in sorted(graph.edge_index):
         digest.update(repr(edge_type).encode())

@@ -209,7 +209,8 @@ def _cut(
         columns.append(stages())
 
     layers = [_side_by_side(row) for row in zip(*columns, strict=True)]
-    return Layerwise(encoder.project, complete, layers, read_out)
+    finds_field = hasattr(backbones[0], "run_field")
+    return Layerwise(encoder.project, complete, layers, read_out, finds_field)
 
 
 def _side_by_side(layers: Sequence[Layer]) -> Layer:

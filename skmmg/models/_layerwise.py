@@ -47,12 +47,15 @@ class Layerwise:
         The layers.
     read_out : callable
         Maps the last states of some target nodes, (n_states, n_samples, channels), to their output.
+    finds_field : bool, default=False
+        Whether the module itself computes no more than what its target nodes can see.
     """
 
     project: Callable[[GraphTensors], Tensor]
     complete: Callable[[Tensor, GraphTensors], Tensor]
     layers: list[Layer]
     read_out: Callable[[Tensor], ModelOutput]
+    finds_field: bool = False
 
 
 def layer_on_edges(

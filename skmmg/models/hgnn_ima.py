@@ -413,7 +413,8 @@ class HGNNIMAModule(nn.Module):
             return layer_on_edges(lambda h, edges: conv.propagate(h, edges)[0], self.edge_types)
 
         layers = [layer(conv) for conv in self._layers()]
-        return Layerwise(self.encoder.project, self.encoder.complete, layers, self._read_out)
+        encoder = self.encoder
+        return Layerwise(encoder.project, encoder.complete, layers, self._read_out, True)
 
     def _unimodal(self, h: Tensor) -> dict[str, Tensor]:
         """Scores from single modalities by the shared classifier (15)."""

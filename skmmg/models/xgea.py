@@ -172,7 +172,8 @@ class XGEAModule(nn.Module):
             return layer_on_edges(lambda h, edges: self._append(k, h, edges), self.edge_types)
 
         layers = [layer(k) for k in range(self.num_layers)]
-        return Layerwise(self.encoder.project, self.encoder.complete, layers, self._read_out)
+        encoder = self.encoder
+        return Layerwise(encoder.project, encoder.complete, layers, self._read_out, True)
 
     def edge_attention(self, graph: GraphTensors) -> list[EdgeAttention]:
         """Attention of every layer over all edges."""

@@ -159,6 +159,6 @@ def _tell_once(reason: str) -> None:
     if reason not in _told:
         _told.add(reason)
         _logger.warning(
-            "The fast kernel of HGNN-IMA is not used, PyTorch's sparse products are instead: %s.",
+            "The fast kernel of HGNN-IMA and HGT is not used, PyTorch's sparse products are: %s.",
             reason,
         )

@@ -51,16 +51,17 @@ def _load(source: Path, defines: tuple[tuple[str, int | str], ...]) -> ctypes.CD
     flags = [*_FLAGS, *(f"-D{name}={value}" for name, value in defines)]
     try:
         target = cache_folder() / f"{source.stem.strip('_')}-{_digest(source, compiler, flags)}.so"
-        with _locked(target):
-            if not target.exists():
-                _logger.warning(
-                    "Compiling %s for %s with %s, once; it is kept in %s.",
-                    source.name,
-                    ", ".join(f"{name}={value}" for name, value in defines),
-                    compiler,
-                    target.parent,
-                )
-                _compile(compiler, flags, source, target)
+        if not _is_whole(target):  # a cache that is only read needs no lock
+            with _locked(target):
+                if not _is_whole(target):
+                    _logger.warning(
+                        "Compiling %s for %s with %s, once; it is kept in %s.",
+                        source.name,
+                        ", ".join(f"{name}={value}" for name, value in defines),
+                        compiler,
+                        target.parent,
+                    )
+                    _compile(compiler, flags, source, target)
         return ctypes.CDLL(str(target))
     except OSError as error:
         raise CompileError(
@@ -81,12 +82,28 @@ def cache_folder() -> Path:
     if "SKMMG_CACHE" in os.environ:
         folder = Path(os.environ["SKMMG_CACHE"])
     elif sys.platform == "darwin":
-        folder = Path.home() / "Library" / "Caches" / "skmmg"
+        folder = _home() / "Library" / "Caches" / "skmmg"
     else:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skmmg"
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache") / "skmmg"
     # what is in it is run: nobody else may write there
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:  # a container that runs as a user without an entry
+        raise OSError("no home directory is known; SKMMG_CACHE can name a folder") from error
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a library is there, and was not cut off where a disk was full."""
+    try:
+        ctypes.CDLL(str(library))
+    except OSError:
+        return False
+    return True
 
 
 def _digest(source: Path, compiler: str, flags: list[str]) -> str:

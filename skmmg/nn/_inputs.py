@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 # what a derived tensor is made of: edges alone, features too, labels too
 _SOURCES = ("edges", "features", "labels")
+_NOTHING = object()
+_BOOKS = threading.Lock()  # threads may predict on one graph
 
 
 def _empty_cache() -> dict[str, dict[object, object]]:
@@ -116,10 +119,13 @@ class GraphTensors:
             if key not in kept:
                 kept[key] = make()
             return kept[key]  # type: ignore[return-value]
-        thing = kept[key] if key in kept else make()
-        kept.pop(key, None)
-        kept[key] = thing
-        _forget(kept, key, keep)
+        thing = kept.get(key, _NOTHING)
+        if thing is _NOTHING:
+            thing = make()
+        with _BOOKS:
+            kept.pop(key, None)
+            kept[key] = thing
+            _forget(kept, key, keep)
         return thing  # type: ignore[return-value]
 
     def edges(self, edge_types: Sequence[EdgeType]) -> EdgeStructure:
@@ -171,6 +177,12 @@ class GraphTensors:
         """The same graph, showing these labels and ids of its target nodes, -1 if unknown."""
         cache = self._cache | {"labels": {}}
         return replace(self, labels=labels, known_ids=known_ids, _cache=cache)
+
+    def with_edges_of(self, other: GraphTensors) -> GraphTensors:
+        """These features, and the edges of another graph of as many nodes with all that is kept."""
+        cache = _empty_cache() | {"edges": other._cache["edges"]}
+        edges, weights = other.edge_index, other.edge_weight
+        return replace(self, edge_index=edges, edge_weight=weights, _cache=cache)
 
     def shuffled(self) -> GraphTensors:
         """The same graph with the features of its nodes shuffled within every node type."""

@@ -2,7 +2,7 @@
 
 from skmmg.training._batches import BatchPlan
 from skmmg.training._contrast import FUSED, Contrast, ContrastiveLoss
-from skmmg.training._inference import infer_in_blocks
+from skmmg.training._inference import infer_in_blocks, is_faster_in_blocks
 from skmmg.training._infomax import Infomax, InfomaxLoss
 from skmmg.training._losses import ClassificationLoss, SelfSupervisedLoss
 from skmmg.training._net import GraphNet, NodeDataset
@@ -11,7 +11,13 @@ from skmmg.training._precision import autocast, compute
 from skmmg.training._progress import EpochTasks
 from skmmg.training._queries import hide, silence
 from skmmg.training._store import GraphStore
-from skmmg.training._tensors import Statistics, column_statistics, graph_tensors, scale_features
+from skmmg.training._tensors import (
+    Statistics,
+    column_statistics,
+    graph_tensors,
+    labelled_tensors,
+    scale_features,
+)
 from skmmg.training._train import (
     OPTIMIZERS,
     choose_device,
@@ -43,6 +49,8 @@ __all__ = [
     "graph_tensors",
     "hide",
     "infer_in_blocks",
+    "is_faster_in_blocks",
+    "labelled_tensors",
     "private_seed",
     "scale_features",
     "silence",

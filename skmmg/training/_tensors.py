@@ -23,6 +23,9 @@ _NUMPY_DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 _cache: weakref.WeakKeyDictionary[MultiModalGraph, dict[tuple[object, ...], GraphTensors]]
 _cache = weakref.WeakKeyDictionary()
+# by graph: tensors, what was shown on them, and the tensors that show it
+_Labelled = tuple[GraphTensors, tuple[bytes, bytes], GraphTensors]
+_labelled: weakref.WeakKeyDictionary[MultiModalGraph, _Labelled] = weakref.WeakKeyDictionary()
 
 
 def column_statistics(graph: MultiModalGraph, scaling: str | None) -> Statistics:
@@ -110,15 +113,32 @@ def graph_tensors(
 ) -> GraphTensors:
     """Scaled features, missing rows and edges of a graph on a device; kept as long as the graph.
 
-    The folds of a cross-validation whose statistics agree share one set of tensors.
+    The folds of a cross-validation whose statistics agree share one set of tensors; where these do
+    not agree they share the edges.
     """
     per_graph = _cache.setdefault(graph, {})
     key = (str(device), dtype, _digest(statistics))
     tensors = per_graph.get(key)
     if tensors is None:
+        other = next((t for k, t in list(per_graph.items()) if k[:2] == key[:2]), None)
         per_graph.clear()  # one set at a time: a second one would double the memory
-        tensors = per_graph[key] = _make_tensors(graph, statistics, device, dtype)
+        tensors = _make_tensors(graph, statistics, device, dtype, other)
+        per_graph[key] = tensors
     return tensors
+
+
+def labelled_tensors(
+    graph: MultiModalGraph, tensors: GraphTensors, labels: np.ndarray, known_ids: np.ndarray
+) -> GraphTensors:
+    """The tensors of a graph, showing these labels; the last are kept as long as the graph."""
+    shown = labels.tobytes(), known_ids.tobytes()
+    last = _labelled.get(graph)
+    if last is not None and last[0] is tensors and last[1] == shown:
+        return last[2]
+    at = tensors.device
+    made = tensors.with_labels(torch.tensor(labels, device=at), torch.tensor(known_ids, device=at))
+    _labelled[graph] = tensors, shown, made
+    return made
 
 
 def _digest(statistics: Statistics) -> bytes:
@@ -127,13 +147,19 @@ def _digest(statistics: Statistics) -> bytes:
 
 
 def _make_tensors(
-    graph: MultiModalGraph, statistics: Statistics, device: torch.device, dtype: torch.dtype
+    graph: MultiModalGraph,
+    statistics: Statistics,
+    device: torch.device,
+    dtype: torch.dtype,
+    other: GraphTensors | None,
 ) -> GraphTensors:
+    """Tensors of a graph; those of its edges from others, where there are any."""
     present = {t: {m: graph.present(t, m) for m in xs} for t, xs in graph.x.items()}
-    edges = graph.edge_index, graph.edge_weight
-    return make_tensors(
+    edges = (graph.edge_index, graph.edge_weight) if other is None else ({}, {})
+    tensors = make_tensors(
         graph.x, present, graph.n_nodes, *edges, statistics, device=device, dtype=dtype
     )
+    return tensors if other is None else tensors.with_edges_of(other)
 
 
 def make_tensors(

@@ -119,6 +119,13 @@ def test_a_network_that_has_grown_is_known(
     assert_array_equal(labels[:60], labels_of(TRAIN) if known else np.full(60, -1))
 
 
+def test_a_network_is_digested_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clf = make().fit(X[TRAIN], Y[TRAIN])
+    expected = clf.predict_proba(X[TEST])
+    monkeypatch.setattr("skmmg.estimators._labels._make_digest", None)
+    assert_array_equal(clf.predict_proba(X[TEST]), expected)
+
+
 def test_another_set_of_graphs_is_unknown_though_its_edges_are_the_same(seen: Seen) -> None:
     near, y = {("electrode", "near", "electrode"): [[0, 1], [1, 2]]}, np.arange(8) % 2
 

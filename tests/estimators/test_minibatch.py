@@ -11,7 +11,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 
-from skmmg import MultiModalGraph, MultiModalGraphClassifier, NodeEmbedder
+from skmmg import MultiModalGraph, MultiModalGraphClassifier, NodeEmbedder, NodeView
 from skmmg.datasets import make_multimodal_graph
 from skmmg.models import HGNNIMA, HGT, MLP, MODELS
 from skmmg.nn import GraphTensors, ModalityEncoder
@@ -405,3 +405,73 @@ def test_an_error_in_the_thread_is_raised_where_the_items_are_used() -> None:
     assert next(ahead) == 1
     with pytest.raises(RuntimeError, match="the file is gone"):
         next(ahead)
+
+
+# ------------------------------------------------------------------------------ few nodes
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> NodeView:
+    """A graph that counts as large: 5,000 nodes and 6,000 edges in both directions."""
+    monkeypatch.setattr(_inference, "_MANY_EDGES", 6_000)
+    monkeypatch.setattr(_inference, "_MANY_EDGES_FOR_FIELDS", 6_000)
+    rng = np.random.default_rng(0)
+    text, image = rng.normal(size=(2, 3_000, 4))
+    text[rng.random(3_000) < 0.2] = np.nan
+    edges = np.stack([rng.integers(n, size=3_000) for n in (3_000, 2_000)])
+    nodes = {"item": {"text": text, "image": image}, "tag": 2_000}
+    return MultiModalGraph(nodes, {("item", "has", "tag"): edges}).nodes("item")
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many nodes the parts have that are made into tensors."""
+    sizes: list[int] = []
+    tensors = GraphStore.tensors
+
+    def watched(self: Any, part: Any, **options: Any) -> Any:
+        sizes.append(sum(map(len, part.nodes.values())))
+        return tensors(self, part, **options)
+
+    monkeypatch.setattr(GraphStore, "tensors", watched)
+    return sizes
+
+
+FEW = ["mlp", "gcn", "gat", "sage", "mhgat", "xgea", "mm_gcn", "hgt", "hgnn_ima"]
+
+
+@pytest.mark.parametrize("model", FEW)
+def test_few_nodes_of_a_large_graph_are_computed_from_what_they_see(
+    model: str, large: NodeView, parts: list[int]
+) -> None:
+    clf = MultiModalGraphClassifier(small(model), **EXACT).fit(large[:50], np.arange(50) % 2)
+    whole = clf.predict_proba(large)
+    assert not parts
+    few = clf.predict_proba(large[[7, 3, 7]])
+
+    assert 0 < max(parts) < 500
+    assert_allclose(few, whole[[7, 3, 7]], rtol=1e-9)
+
+
+def test_graphs_that_are_small_or_fields_that_are_found_are_computed_at_once(
+    large: NodeView, parts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    y = np.arange(50) % 2
+    gcn, hgt = (
+        MultiModalGraphClassifier(small(model), **EXACT).fit(large[:50], y)
+        for model in ("gcn", "hgt")
+    )
+    monkeypatch.setattr(_inference, "_MANY_EDGES_FOR_FIELDS", 6_001)
+    hgt.predict(large[[7]])
+    monkeypatch.setattr(_inference, "_MANY_EDGES", 6_001)
+    gcn.predict(large[[7]])
+    assert not parts
+
+
+def test_a_model_that_needs_the_whole_graph_gets_it_for_few_nodes_too(
+    large: NodeView, parts: list[int]
+) -> None:
+    spec = small("han", semantic_scope="global")
+    clf = MultiModalGraphClassifier(spec, **EXACT).fit(large[:50], np.arange(50) % 2)
+    assert_allclose(clf.predict_proba(large[[7]]), clf.predict_proba(large)[[7]], rtol=1e-9)
+    assert not parts

@@ -378,3 +378,47 @@ def test_second_derivatives_of_the_kernel_are_those_of_the_sparse_products() -> 
             first = torch.autograd.grad((out**2).sum(), x, create_graph=True)
             found.append(torch.autograd.grad(sum((g**2).sum() for g in first), x))
     torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
+
+
+@needs_compiler
+def test_a_cache_that_can_only_be_read_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SKMMG_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "_add.cpp"
+    source.write_text('extern "C" int add(int x) { return x + 2; }')
+    assert _compile.load(source).add(40) == 42
+    _compile._load.cache_clear()
+    monkeypatch.setattr(_compile, "_locked", None)  # a lock is a file that is written
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "skmmg"):
+        assert _compile.load(source).add(40) == 42
+    assert not caplog.records
+
+
+@needs_compiler
+def test_a_library_that_was_cut_off_is_compiled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKMMG_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "_add.cpp"
+    source.write_text('extern "C" int add(int x) { return x + 2; }')
+    compiler = _compile.find_compiler()
+    assert compiler is not None
+    name = f"add-{_compile._digest(source, compiler, [*_compile._FLAGS])}.so"
+    (_compile.cache_folder() / name).touch()
+    assert _compile.load(source).add(40) == 42
+
+
+def test_without_a_home_the_error_names_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("SKMMG_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr(_compile, "find_compiler", lambda: "/bin/true")
+    with pytest.raises(_compile.CompileError, match="SKMMG_CACHE can name a folder"):
+        _compile.load(tmp_path / "_some.cpp")

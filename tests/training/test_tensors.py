@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -217,15 +219,49 @@ def test_other_statistics_or_another_dtype_have_tensors_of_their_own() -> None:
     assert to_tensors(graph, dtype=torch.float64).x["node"]["x"].dtype == torch.float64
 
 
+def test_tensors_of_other_statistics_share_the_edges_and_what_is_made_of_them() -> None:
+    graph = make_graph()
+    relation = graph.edge_types[0]
+    plain = to_tensors(graph)
+    edges = plain.edges(graph.edge_types)
+    plain.cached("of features", list)
+
+    other = to_tensors(graph, "standardize")
+
+    assert other.edge_index[relation] is plain.edge_index[relation]
+    assert other.edges(graph.edge_types) is edges
+    assert other.x["node"]["x"] is not plain.x["node"]["x"]
+    assert other.cached("of features", dict) == {}
+    assert to_tensors(graph, dtype=torch.float64).edge_index[relation] is not edges
+
+
+def test_the_last_labels_that_were_shown_are_kept() -> None:
+    graph = make_graph()
+    tensors = to_tensors(graph)
+    labels, ids = np.arange(50) % 3, np.arange(50)
+
+    first = _tensors.labelled_tensors(graph, tensors, labels, ids)
+
+    assert first.labels is not None
+    assert first.labels.tolist() == labels.tolist()
+    assert _tensors.labelled_tensors(graph, tensors, labels.copy(), ids.copy()) is first
+    for other in ((tensors, labels + 1, ids), (tensors, labels, ids - 1)):
+        assert _tensors.labelled_tensors(graph, *other) is not first
+    fresh = _tensors.labelled_tensors(graph, to_tensors(graph, "standardize"), labels, ids)
+    assert fresh is not first
+    assert fresh.x["node"]["x"] is not first.x["node"]["x"]
+
+
 def test_tensors_go_when_the_graph_goes() -> None:
     graph = make_graph()
-    to_tensors(graph)
-    n_graphs = len(_tensors._cache)
+    tensors = to_tensors(graph)
+    _tensors.labelled_tensors(graph, tensors, np.arange(50), np.arange(50))
+    n_graphs = len(_tensors._cache), len(_tensors._labelled)
 
-    del graph
+    del graph, tensors
     gc.collect()
 
-    assert len(_tensors._cache) == n_graphs - 1
+    assert (len(_tensors._cache), len(_tensors._labelled)) == tuple(n - 1 for n in n_graphs)
 
 
 def test_folds_of_a_cross_validation_share_the_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,3 +349,17 @@ def test_sparse_rows_are_never_made_dense(graph: str, forbid_dense: Callable[[],
     ).fit(X, y)
 
     assert clf.predict(X[:7]).shape == (7,)
+
+
+def test_threads_share_what_is_kept_for_few_keys() -> None:
+    tensors = to_tensors(make_graph())
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            keys = [("field", i % 5) for i in range(20_000)]
+            things = list(pool.map(lambda key: tensors.cached(key, lambda: key, keep=2), keys))
+    finally:
+        sys.setswitchinterval(before)
+    assert things == keys
+    assert len(tensors._cache["features"]) == 2
