@@ -400,11 +400,10 @@ class GraphEstimator(NamedSpecsMixin, FittedStateMixin, CallbackSupportMixin, Ba
     def _block_of(self, focus: Focus, module: nn.Module, state: FittedState) -> int | None:
         """Nodes to compute at a time, each on what it sees; None takes the whole graph at once.
 
-        On a CPU that is what few nodes of a large graph take as well; rows are a new graph in every
-        call, of which nothing could be kept.
+        On a CPU that is what few nodes of a large graph take as well.
         """
         n_samples = len(focus.ids)
-        if self.batch_size is not None or hasattr(self, "rows_") or not state["spec_"].samples:
+        if self.batch_size is not None or not state["spec_"].samples:
             return self.batch_size
         on_cpu = choose_device(self.device).type == "cpu"
         few = on_cpu and is_faster_in_blocks(module, focus.graph, n_samples)
