@@ -124,7 +124,26 @@ class AutoModel(ModelSpec):
     def search(
         self, estimator: BaseEstimator, X: Any, y: np.ndarray, sample_weight: Any, seed: int
     ) -> Choice:
-        """Search with clones of `estimator`."""
+        """Search with clones of `estimator`, as its ``fit`` does.
+
+        Parameters
+        ----------
+        estimator : MultiModalGraphClassifier
+            Gives all parameters but `model` and `fusion`.
+        X : NodeView, or array-like of shape (n_samples, n_features)
+            The training samples.
+        y : ndarray of shape (n_samples,)
+            Their classes.
+        sample_weight : array-like of shape (n_samples,) or None
+            For training; scores are without weights.
+        seed : int
+            Of the folds and of every fit.
+
+        Returns
+        -------
+        Choice
+            The winner and the leaderboard.
+        """
         validate_params(self)
         params = estimator.get_params(deep=False)
         deadline = time.monotonic() + (np.inf if self.time_budget is None else self.time_budget)

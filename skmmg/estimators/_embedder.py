@@ -65,6 +65,10 @@ class NodeEmbedder(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Pretrainin
         names must have these.
     objective_ : str
         The objective that was used.
+    classes_ : ndarray of shape (n_classes,)
+        The classes, where `fit` got a y.
+    spec_, fusion_, n_iter_, best_epoch_, n_features_in_ : see `MultiModalGraphClassifier`
+        As there; `feature_names_in_` too.
 
     References
     ----------

@@ -105,9 +105,9 @@ class CrossModalRetriever(TransformerMixin, ClassNamePrefixFeaturesOutMixin, Que
         The classes, where `fit` got a y.
     maps_ : dict of str to Pipeline
         The fitted transformers of "cca" and "semantic".
-    schema_, feature_names_ : see `MultiModalGraphClassifier`
-        As there.
-    weights_, module_, history_, n_iter_, best_epoch_ : see `MultiModalGraphClassifier`
+    schema_, feature_names_, n_features_in_ : see `MultiModalGraphClassifier`
+        As there; `feature_names_in_` too.
+    spec_, fusion_, weights_, module_, history_, n_iter_, best_epoch_ : see those of the classifier
         As there, for the other models.
 
     Notes

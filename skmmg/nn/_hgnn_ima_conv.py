@@ -292,7 +292,20 @@ class HGNNIMAConv(nn.Module):
         return self._update(kept, u, edges, width), paid
 
     def attention(self, h: Tensor, edges: EdgeStructure) -> EdgeAttention:
-        """Attention of all edges, from the stacked states."""
+        """Attention of all edges, without the messages.
+
+        Parameters
+        ----------
+        h : Tensor of shape (n_modalities, n_nodes of all types, channels)
+            The states.
+        edges : EdgeStructure
+            The edges of all relations, from :meth:`GraphTensors.edges`.
+
+        Returns
+        -------
+        EdgeAttention
+            Edges last; ``by_relation(edges)`` takes it apart.
+        """
         kept = h if edges.kept is None else h.index_select(1, edges.kept)
         query, key = self._query_and_key(h, kept, edges)
         return attend(query, key, self._relation_matrices(), edges, self.switches)

@@ -104,7 +104,17 @@ class VectorIndex(ABC):
     def search_exact(self, queries: Any, k: int) -> Neighbors:
         """Find the nearest vectors for certain, at the price of a comparison with all of them.
 
-        Parameters and results as in `search`. Equal distances are in the order of the gallery.
+        Parameters
+        ----------
+        queries : array-like of shape (n_queries, n_features)
+            Vectors.
+        k : int
+            How many neighbours.
+
+        Returns
+        -------
+        distances, ids : as from `search`
+            Equal distances are in the order of the gallery.
         """
 
     @abstractmethod
