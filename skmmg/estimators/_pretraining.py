@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -80,7 +81,9 @@ class ProbeMixin(PretrainingMixin):
         def fit_probe(state: FittedState) -> FittedState:
             labels = state["known_labels_"]
             output = self._infer_focus(focus if labels is None else labels.on(focus), state)
-            return {"probe_": clone(probe).fit(_rows_of(output), y, **options)}
+            # the weights go to the probe by name; with metadata routing a pipeline would refuse it
+            with config_context(enable_metadata_routing=False):
+                return {"probe_": clone(probe).fit(_rows_of(output), y, **options)}
 
         self._pretrain(focus, seed=seed, callback_data=(X, y), extend=fit_probe)
 

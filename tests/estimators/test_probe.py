@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.callback import ScoringMonitor
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
@@ -129,6 +130,25 @@ def test_weights_that_the_probe_cannot_take_are_an_error(
         clf = MultiModalGraphClassifier(probe=probe, **params)
         with pytest.raises(ValueError, match=r"the fit of KNeighborsClassifier\(\) takes no"):
             clf.fit(X, y, sample_weight=np.ones(60))
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda probe: probe, lambda probe: make_pipeline(StandardScaler(), probe)]
+)
+def test_weights_reach_the_probe_where_metadata_is_routed(
+    wrap: Any, X: NodeView, y: np.ndarray, params: Params
+) -> None:
+    weight = np.where(y == 0, 9.0, 1.0)
+    unrouted = MultiModalGraphClassifier(probe=wrap(LogisticRegression(max_iter=2000)), **params)
+    unrouted.fit(X, y, sample_weight=weight)
+
+    with config_context(enable_metadata_routing=True):
+        for request in (None, False, True):
+            probe = LogisticRegression(max_iter=2000).set_fit_request(sample_weight=request)
+            routed = MultiModalGraphClassifier(probe=wrap(probe), **params)
+            routed.fit(X, y, sample_weight=weight)
+            assert_array_equal(routed.predict_proba(X), unrouted.predict_proba(X))
+        MultiModalGraphClassifier(class_weight="balanced", **params).fit(X, y)
 
 
 def test_parameters_of_the_probe_are_searched(X: NodeView, y: np.ndarray, params: Params) -> None:
