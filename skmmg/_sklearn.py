@@ -22,6 +22,7 @@ __all__ = [
     "Interval",
     "Options",
     "StrOptions",
+    "check_none_masked",
     "check_sample_weight",
     "check_y",
     "fit_context",
@@ -49,13 +50,24 @@ def fit_context() -> Any:
     return _fit_context(prefer_skip_nested_validation=True)
 
 
+def check_none_masked(values: Any, name: str) -> None:
+    """Raise for a masked array of labels or weights, whose mask would be ignored."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(
+            f"{name} must not be a masked array. Leave the masked samples out: "
+            f"keep = ~np.ma.getmaskarray({name}), then X[keep] and {name}.data[keep]."
+        )
+
+
 def check_sample_weight(sample_weight: Any, X: Any) -> Any:
     """Weights as float64, one per sample, none negative; ones for None."""
+    check_none_masked(sample_weight, "sample_weight")
     return _check_sample_weight(sample_weight, X, dtype=float, ensure_non_negative=True)
 
 
 def check_y(y: Any) -> Any:
     """Labels as a 1-D array, none of them missing."""
+    check_none_masked(y, "y")
     missing = np.ravel(pd.isna(y))
     if missing.any():
         raise ValueError(

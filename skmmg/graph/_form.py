@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 from skmmg.graph._graph import MultiModalGraph
-from skmmg.graph._validation import is_mapping
+from skmmg.graph._validation import check_unmasked, is_mapping
 
 
 def check_form(X: Any) -> None:
-    """Raise for a graph, for several matrices or graphs, and name the way to an X."""
+    """Raise for a graph, several matrices or graphs, a masked array, and name the way to an X."""
     way = _way_to_x(X)
     if way:
         raise TypeError(f"X has to be a NodeView or a 2-D matrix, got {_describe(X)}. {way}")
+    check_unmasked(X, "X")
 
 
 def check_no_columns(modalities: Any) -> None:

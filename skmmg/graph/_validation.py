@@ -198,10 +198,15 @@ def _as_array(matrix: Any, where: str) -> npt.NDArray[Any]:
     """Turn an array-like into an array; a memory map stays one."""
     if isinstance(matrix, np.memmap):
         return matrix
-    if isinstance(matrix, np.ma.MaskedArray):
-        raise TypeError(f"{where} must not be a masked array. Use x.astype(float).filled(np.nan).")
+    check_unmasked(matrix, where)
     what = "be a 2-D ndarray, scipy sparse matrix or DataFrame of numbers"
     return read_array(matrix, f"{where} must {what}")
+
+
+def check_unmasked(matrix: Any, where: str) -> None:
+    """Raise for a masked array, whose hidden values would be taken as given."""
+    if isinstance(matrix, np.ma.MaskedArray):
+        raise TypeError(f"{where} must not be a masked array. Use x.astype(float).filled(np.nan).")
 
 
 def read_array(values: Any, expected: str) -> npt.NDArray[Any]:

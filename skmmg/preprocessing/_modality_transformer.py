@@ -13,7 +13,7 @@ from sklearn.utils import Tags, check_consistent_length, get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmmg._sklearn import HasMethods, StrOptions, validate_params
+from skmmg._sklearn import HasMethods, StrOptions, check_none_masked, validate_params
 from skmmg.graph import MultiModalGraph, NodeView, Schema, split_modalities, stack_modalities
 from skmmg.graph._form import check_form, check_no_columns
 from skmmg.graph._inductive import there_before
@@ -239,6 +239,7 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
         self : ModalityTransformer
         """
         validate_params(self)
+        check_none_masked(y, "y")
         self._forget()
         if isinstance(X, NodeView):
             check_no_columns(self.modalities)

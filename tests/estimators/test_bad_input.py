@@ -352,6 +352,31 @@ def test_columns_of_a_frame_that_are_no_numbers_are_named(column: Any, params: P
         fit(numbers, params).predict(numbers.assign(a=column))
 
 
+@pytest.mark.parametrize(
+    "estimator", [MultiModalGraphClassifier, NodeEmbedder, CrossModalRetriever]
+)
+def test_masked_rows_are_an_error(estimator: Any) -> None:
+    groups = {"a": slice(0, 2), "b": slice(2, 4)}
+    fitted = estimator(model="mlp", modalities=groups, max_epochs=2).fit(FEATURES, LABELS)
+    masked = np.ma.masked_greater(FEATURES, 1)
+
+    for use in (fitted.transform, lambda X: clone(fitted).fit(X, LABELS)):
+        with pytest.raises(TypeError, match=r"X must not be a masked array.*filled\(np\.nan\)"):
+            use(masked)
+
+
+def test_masked_labels_and_weights_are_an_error(params: Params) -> None:
+    masked = np.ma.masked_array(LABELS, np.arange(30) < 3)
+    groups = {"a": slice(0, 2), "b": slice(2, 4)}
+
+    with pytest.raises(TypeError, match=r"y must not be a masked array\. Leave the masked samples"):
+        fit(FEATURES, params, masked)
+    with pytest.raises(TypeError, match="y must not be a masked array"):
+        CrossModalRetriever(model="cca", modalities=groups).fit(FEATURES, masked)
+    with pytest.raises(TypeError, match=r"sample_weight must not be .* sample_weight\.data\[keep"):
+        MultiModalGraphClassifier(**params).fit(FEATURES, LABELS, sample_weight=masked)
+
+
 def test_columns_that_are_grouped_on_a_view_are_an_error(params: Params) -> None:
     with pytest.raises(ValueError, match=r"must be None for a NodeView.* ModalityTransformer\(\{"):
         fit(make_view(), params, modalities={"x": [0]})

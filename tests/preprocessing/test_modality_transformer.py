@@ -287,6 +287,17 @@ def test_a_transformer_without_names_gets_numbered_ones(X: np.ndarray) -> None:
     assert names[-1] == "text__functiontransformer4"
 
 
+def test_masked_arrays_are_errors(X: np.ndarray) -> None:
+    transformer = ModalityTransformer(StandardScaler(), modalities=MODALITIES)
+    masked, y = np.ma.masked_greater(X, 1), np.ma.masked_equal(np.arange(len(X)) % 2, 3)
+
+    for use in (transformer.fit(X).transform, transformer.fit):
+        with pytest.raises(TypeError, match=r"X must not be a masked array.*filled\(np\.nan\)"):
+            use(masked)
+    with pytest.raises(TypeError, match=r"y must not be a masked array\. Leave the masked"):
+        transformer.fit(X, y)
+
+
 # -------------------------------------------------------------------- text and categories
 
 CLINIC = {"clinic": ["sex", "age", "site"], "image": "img_"}
