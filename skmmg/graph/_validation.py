@@ -182,8 +182,9 @@ def frame_values(frame: Any, where: str) -> Any:
         column, dtype = next(iter(wrong.items()))
         raise TypeError(
             f"{where} must have numeric columns only, got {column!r} of dtype {dtype}. "
-            f"Encode them first, for instance by OneHotEncoder in a ModalityTransformer, or drop "
-            f"them: {list(wrong)}."
+            f"Encode them first, for instance by OneHotEncoder, or drop them: {list(wrong)}. "
+            f"A ModalityTransformer encodes columns of a data frame that is X; a graph has to be "
+            f"made of numbers."
         )
     values = frame.to_numpy()
     if values.dtype != object:

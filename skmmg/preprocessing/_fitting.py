@@ -22,7 +22,7 @@ from sklearn.utils import get_tags
 from skmmg.graph import MultiModalGraph, NodeView
 from skmmg.graph._modalities import to_csr
 from skmmg.graph._payload import Matrix
-from skmmg.graph._validation import describe_modality
+from skmmg.graph._validation import describe_modality, is_frame
 from skmmg.preprocessing._keys import Pair, list_pairs
 
 # An imputer with a regressor inside is none of these: its regressor predicts features, not y.
@@ -135,7 +135,8 @@ def fit_rows(
     fitted = clone(transformer)
     with _at_work(fitted, *pairs):
         _check_some_rows(rows, pairs[0])
-        fitted.fit(rows) if y is None else fitted.fit(rows, y)
+        given = _as_taken(fitted, rows)
+        fitted.fit(given) if y is None else fitted.fit(given, y)
         return FittedTransformer(fitted, _no_rows(_transform(fitted, rows[:1])))
 
 
@@ -190,6 +191,19 @@ def is_supervised(transformer: Any) -> bool:
     return any(is_supervised(value) for name, value in params.items() if "__" not in name)
 
 
+def takes_texts(transformer: Any) -> bool:
+    """Tell whether a transformer takes texts, one per row, and no columns: a vectorizer."""
+    if isinstance(transformer, Pipeline):
+        steps = [step for _, step in transformer.steps if isinstance(step, BaseEstimator)]
+        return bool(steps) and takes_texts(steps[0])
+    if isinstance(transformer, FeatureUnion):
+        return any(takes_texts(inner) for _, inner in transformer.transformer_list)
+    if not isinstance(transformer, BaseEstimator):
+        return False
+    tags = get_tags(transformer).input_tags
+    return bool(tags.string and not tags.two_d_array)
+
+
 def _insists_on_y(transformer: BaseEstimator) -> bool:
     """Find those that need y although their tags do not say so, such as PLS and SelectKBest."""
     if isinstance(transformer, _SCORE_WITH_Y):
@@ -229,7 +243,7 @@ def fill_missing(matrix: Matrix, present: npt.NDArray[np.bool_]) -> Matrix:
 
 def _transform(transformer: Any, rows: Any) -> Matrix:
     """Return what a transformer gives, a DataFrame too, as an ndarray or csr_array."""
-    out: Any = transformer.transform(rows)
+    out: Any = transformer.transform(_as_taken(transformer, rows))
     is_sparse = hasattr(out, "tocsr")
     if not is_sparse:
         out = out.to_numpy() if hasattr(out, "to_numpy") else np.asarray(out)
@@ -282,6 +296,20 @@ def _check_some_rows(matrix: Any, pair: Pair) -> None:
             f"all rows that fit may see lack it. Fit on samples that have it, or give it "
             f"'passthrough' or 'drop'."
         )
+
+
+def _as_taken(transformer: Any, rows: Any) -> Any:
+    """Return rows in the form that a transformer takes: of a table, a vectorizer takes a column."""
+    if not is_frame(rows) or not takes_texts(transformer):
+        return rows
+    columns = list(rows.columns)
+    if len(columns) > 1:
+        raise ValueError(
+            f"{type(transformer).__name__} takes one column of text, got {columns}. Give each "
+            f"column its own: ColumnTransformer([({columns[0]!r}, TfidfVectorizer(), "
+            f"{columns[0]!r}), ...])."
+        )
+    return rows.to_numpy()[:, 0]
 
 
 @contextmanager

@@ -129,7 +129,10 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
 
     **Text and categories.** A modality of a data frame with columns that are no numbers is given to
     its transformer as a data frame, and has to come out as numbers. So a ``ColumnTransformer`` or a
-    ``Pipeline`` can encode it, by names of columns. All other modalities are given as matrices.
+    ``Pipeline`` can encode it, by names of columns. A vectorizer, such as ``TfidfVectorizer``,
+    alone or first in a ``Pipeline``, is given the one column of the modality; several columns of
+    text take a ``ColumnTransformer`` with a vectorizer for each. All other modalities are given as
+    matrices.
 
     **Parameters inside.** ``get_params`` and ``set_params`` reach the transformers by their key,
     ``text__n_components``; a key ``("director", "text")`` is spelled ``director/text``, as in

@@ -20,6 +20,7 @@ from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.feature_selection import (
     RFE,
     SelectFpr,
@@ -386,6 +387,58 @@ def test_a_table_of_polars_is_encoded(patients: pd.DataFrame) -> None:
     table = frame.select(CLINIC["clinic"])[np.flatnonzero(there)]
     assert_array_equal(out[there, :3], OrdinalEncoder().fit_transform(table))
     assert np.isnan(out[2, :3]).all()
+
+
+@pytest.mark.parametrize(
+    "vectorizer",
+    [
+        TfidfVectorizer(),
+        CountVectorizer(),
+        HashingVectorizer(n_features=8),
+        make_pipeline(TfidfVectorizer(), TruncatedSVD(2, random_state=0)),
+        make_pipeline("passthrough", CountVectorizer()),
+        make_union(TfidfVectorizer(), CountVectorizer(analyzer="char")),
+    ],
+    ids=lambda vectorizer: type(vectorizer).__name__,
+)
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_column_of_text_reaches_a_vectorizer_as_texts(vectorizer: Any, library: str) -> None:
+    texts = ["good film", "bad film", None, "odd film", "good"]
+    frame = pytest.importorskip(library).DataFrame({"title": texts, "year": np.arange(5.0)})
+    there = [text is not None for text in texts]
+    transformer = ModalityTransformer(
+        {"text": vectorizer}, modalities={"text": ["title"], "x": ["year"]}
+    )
+
+    out = dense(transformer.fit_transform(frame))
+
+    alone = dense(clone(vectorizer).fit_transform([text for text in texts if text]))
+    assert_allclose(out[there, :-1], alone)
+    assert np.isnan(out[2, :-1]).all()
+    assert_array_equal(out[:, -1], np.arange(5))
+    assert_allclose(dense(transformer.transform(frame[1:3])), out[1:3])
+
+
+def test_what_comes_out_of_a_vectorizer_is_named_by_words() -> None:
+    frame = pd.DataFrame({"title": ["good film", "bad film"]})
+    transformer = ModalityTransformer({"text": CountVectorizer()}, modalities={"text": ["title"]})
+
+    names = transformer.fit(frame).get_feature_names_out()
+
+    assert list(names) == ["text__bad", "text__film", "text__good"]
+
+
+def test_several_columns_of_text_are_an_error_that_names_the_column_transformer() -> None:
+    frame = pd.DataFrame({"title": ["good", "bad"], "plot": ["he dies", "she dies"]})
+    encode = ColumnTransformer([(c, TfidfVectorizer(), c) for c in frame])
+    message = (
+        r"one column of text, got \['title', 'plot'\]\. Give .* "
+        r"ColumnTransformer\(\[\('title', TfidfVectorizer\(\), 'title'\), "
+    )
+
+    with pytest.raises(ValueError, match=message):
+        ModalityTransformer(TfidfVectorizer()).fit(frame)
+    assert ModalityTransformer(encode).fit_transform(frame).shape == (2, 5)
 
 
 def test_what_comes_out_of_a_table_names_its_columns(patients: pd.DataFrame) -> None:
