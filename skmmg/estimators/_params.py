@@ -11,6 +11,15 @@ from skmmg.estimators._auto import AutoModel
 from skmmg.graph._neighbors import GRAPHS
 from skmmg.models import MODELS
 
+# what to do about a nested parameter of something that has none
+_INSTEAD = {
+    "probe": (
+        "Give the probe itself, for instance probe=make_pipeline(StandardScaler(), "
+        "LogisticRegression()), and set probe__logisticregression__C."
+    ),
+    "optimizer": "What can be set of it are lr, weight_decay and lr_scheduler.",
+}
+
 
 class NamedSpecsMixin(BaseEstimator):
     """Nested parameters, such as `model__heads`, for the names of specs as well."""
@@ -66,4 +75,15 @@ class NamedSpecsMixin(BaseEstimator):
                         f"{', '.join(specs)}."
                     )
                 params[name] = specs[value]()
+        self._check_nested(params)
         return super().set_params(**params)
+
+    def _check_nested(self, params: Mapping[str, Any]) -> None:
+        """Raise for a nested parameter of a value that has none."""
+        own = super().get_params(deep=False)
+        for key in params:
+            name, nested, _ = key.partition("__")
+            value = params.get(name, own.get(name))
+            if nested and name in own and not hasattr(value, "set_params"):
+                instead = _INSTEAD.get(name, f"Set {name} itself.")
+                raise ValueError(f"{name}={value!r} has no parameters to set, got {key}. {instead}")

@@ -575,6 +575,19 @@ def test_what_is_no_spec_is_an_error_that_says_what_to_write(
         estimator(**{name: value}).fit(FEATURES, LABELS)
 
 
+def test_a_parameter_of_what_has_none_is_an_error_that_says_what_to_set() -> None:
+    clf = MultiModalGraphClassifier()
+
+    with pytest.raises(
+        ValueError, match=r"optimizer='adamw' has no .*__momentum\. What .* are lr,"
+    ):
+        clf.set_params(optimizer__momentum=0.9)
+    with pytest.raises(ValueError, match=r"got modalities__x\. Set modalities itself\."):
+        clf.set_params(modalities__x=1)
+    with pytest.raises(ValueError, match="Invalid parameter 'optimiser'"):
+        clf.set_params(optimiser__momentum=0.9)
+
+
 def test_callbacks_of_another_library_are_an_error_that_names_whose_they_have_to_be() -> None:
     with pytest.raises(TypeError, match=r"follow scikit-learn's .*ProgressBar\(\), got <skorch"):
         MultiModalGraphClassifier().set_callbacks(EpochScoring("accuracy"))

@@ -161,6 +161,20 @@ def test_parameters_of_the_probe_are_searched(X: NodeView, y: np.ndarray, params
     assert search.best_params_["probe__C"] == search.best_estimator_.probe_.C
 
 
+def test_parameters_of_a_probe_that_is_not_given_are_an_error_that_names_one(
+    X: NodeView, y: np.ndarray, params: Params
+) -> None:
+    clf = MultiModalGraphClassifier(**params)
+
+    with pytest.raises(
+        ValueError, match=r"probe=None has .*, got probe__C\. Give the probe itself"
+    ):
+        GridSearchCV(clf, {"probe__C": [0.1, 10.0]}, cv=2).fit(X, y)
+    probe = make_pipeline(StandardScaler(), LogisticRegression())
+    clf.set_params(probe__logisticregression__C=0.1, probe=probe)
+    assert clf.probe[-1].C == 0.1
+
+
 def test_a_pickle_keeps_the_probe(X: NodeView, y: np.ndarray, params: Params) -> None:
     clf = MultiModalGraphClassifier(**params).fit(X, y)
 
