@@ -17,7 +17,7 @@ from sklearn.utils.metaestimators import available_if
 
 from skmmg._sklearn import HasMethods, check_y, fit_context
 from skmmg.estimators._auto import AutoModel
-from skmmg.estimators._pretraining import ProbeMixin, probe_has
+from skmmg.estimators._pretraining import ProbeMixin, classifies_by_a_probe_with, probe_has
 from skmmg.graph import NodeView
 from skmmg.models import ModelSpec, get_model
 from skmmg.nn import Attention
@@ -368,6 +368,26 @@ class MultiModalGraphClassifier(
         if hasattr(self, "probe_"):
             return self._ask_probe("predict_log_proba", output)
         return output.logits.double().log_softmax(1).cpu().numpy()
+
+    @available_if(classifies_by_a_probe_with("decision_function"))
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Scores of the classes, of a probe that gives some.
+
+        Only for a model that is trained without labels, with a probe such as ``LinearSVC()``. It is
+        what ranks and calibrates such a probe, which has no probabilities.
+
+        Parameters
+        ----------
+        X : as in `predict`
+            Nodes or rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            What the probe's decision_function gives: larger is more probable, of the second class
+            where there are two.
+        """
+        return self._ask_probe("decision_function", self._infer(X))
 
     def transform(self, X: Any) -> np.ndarray:
         """Fused embedding that the last layer, or the probe, classifies.

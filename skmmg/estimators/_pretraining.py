@@ -16,7 +16,7 @@ from sklearn.utils.validation import has_fit_parameter
 from skmmg.estimators._base import FittedState
 from skmmg.estimators._focus import Focus
 from skmmg.estimators._supervised import SupervisedMixin
-from skmmg.models import ModelOutput, get_model
+from skmmg.models import MODELS, ModelOutput, get_model
 from skmmg.training import SelfSupervisedLoss
 
 
@@ -133,3 +133,21 @@ def probe_has(method: str) -> Callable[[Any], bool]:
         return True
 
     return check
+
+
+def classifies_by_a_probe_with(method: str) -> Callable[[Any], bool]:
+    """Check for `available_if`: there is, or will be, a probe, and it has the method."""
+
+    def check(estimator: Any) -> bool:
+        probe = getattr(estimator, "probe_", None)
+        if not hasattr(estimator, "weights_") and _needs_a_probe(estimator.model):
+            probe = estimator._make_probe()
+        return hasattr(probe, method)
+
+    return check
+
+
+def _needs_a_probe(model: Any) -> bool:
+    """Tell whether a model, which may be no model at all, is trained without labels."""
+    spec = MODELS[model]() if isinstance(model, str) and model in MODELS else model
+    return getattr(spec, "self_supervised", False) is True

@@ -10,12 +10,14 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.callback import ScoringMonitor
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
 from sklearn.utils import Bunch
 
 from skmmg import MultiModalGraph, MultiModalGraphClassifier, NodeEmbedder, NodeView
@@ -89,6 +91,40 @@ def test_a_probe_without_probabilities_has_none_to_give(
         clf.predict_proba(X)
     assert hasattr(clf.set_params(probe=None), "fit")
     assert hasattr(MultiModalGraphClassifier(**params), "predict_log_proba")
+
+
+def test_a_probe_without_probabilities_is_ranked_and_calibrated(
+    X: NodeView, y: np.ndarray, params: Params
+) -> None:
+    clf = MultiModalGraphClassifier(probe=LinearSVC(dual=False), **params)
+    scores = cross_val_score(clf, X, y == 0, cv=2, scoring="roc_auc", error_score="raise")
+    calibrated = CalibratedClassifierCV(clf, cv=2).fit(X, y)
+
+    clf.fit(X[:40], y[:40])
+
+    assert (scores > 0).all()
+    assert_allclose(calibrated.predict_proba(X).sum(1), 1)
+    rows = clf.transform(X).astype(np.float64)
+    assert_allclose(clf.decision_function(X), clf.probe_.decision_function(rows))
+
+
+def test_scores_are_those_of_a_probe_that_has_some(
+    X: NodeView, y: np.ndarray, params: Params
+) -> None:
+    def has_scores(**settings: Any) -> bool:
+        return hasattr(MultiModalGraphClassifier(**params | settings), "decision_function")
+
+    assert has_scores()
+    assert has_scores(model="hero", probe=RidgeClassifier())
+    assert not has_scores(probe=KNeighborsClassifier())
+    for model in ("hgt", "hetgnn", "auto", "no model", SHGP, None):
+        assert not has_scores(model=model, probe=RidgeClassifier())
+    clf = MultiModalGraphClassifier(**params).fit(X, y)
+    assert clf.decision_function(X).shape == (60, 3)
+    clf.set_params(model="mlp").fit(X, y)
+    assert not hasattr(clf, "decision_function")
+    with pytest.raises(AttributeError, match="has no attribute 'decision_function'"):
+        clf.set_params(**params).decision_function(X)
 
 
 def test_a_model_that_is_trained_on_labels_takes_no_probe(X: NodeView, y: np.ndarray) -> None:
