@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 _NOT_A_MATRIX = (
     "This step needs a 2-D X, one column per feature, got a NodeView, whose rows are nodes of a "
-    "graph. If it learns from columns, put NodeEmbedder() before it, which turns the nodes into "
-    "rows of numbers: make_pipeline(NodeEmbedder(), step). If it hands columns to an estimator of "
+    "graph. If it scales, imputes or reduces features, write ModalityTransformer(step), which does "
+    "so in each modality and gives a view again. If it learns from rows of numbers, put "
+    "NodeEmbedder() before it, which makes the nodes such rows: "
+    "make_pipeline(NodeEmbedder(), step). If it hands columns to an estimator of "
     "skmmg, as BaggingClassifier, OneVsOneClassifier and permutation_importance do, take a tool "
     "that selects samples alone, such as VotingClassifier or OneVsRestClassifier; columns are "
     "permuted by graph.with_features. Views of one graph are joined by graph.nodes(type, ids)."
@@ -66,10 +68,10 @@ class NodeView:
     Notes
     -----
     scikit-learn's splitters, searches, pipelines and meta-estimators take a view as they take an
-    array. Tools that need columns raise a TypeError that says to put a NodeEmbedder before them, or
-    what to take instead where they hold an estimator of skmmg (Bagging, OneVsOne,
-    permutation_importance, ...). So does all of scikit-learn with ``SCIPY_ARRAY_API`` dispatch
-    switched on.
+    array. Tools that need columns raise a TypeError that says to put them into a
+    ModalityTransformer or behind a NodeEmbedder, or what to take instead where they hold an
+    estimator of skmmg (Bagging, OneVsOne, permutation_importance, ...). So does all of scikit-learn
+    with ``SCIPY_ARRAY_API`` dispatch switched on.
 
     Examples
     --------

@@ -15,6 +15,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import BaggingClassifier
+from sklearn.impute import SimpleImputer
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
@@ -30,6 +31,7 @@ from sklearn.model_selection import (
 )
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import resample, shuffle
 
 from skmmg.graph import MultiModalGraph, NodeView
@@ -152,8 +154,8 @@ def test_keys_that_are_no_positions_are_an_error_that_says_how_to_select(
 
 
 @pytest.mark.parametrize("key", [(slice(None), [0]), ([0], 1), (Ellipsis, 0), ()])
-def test_columns_are_an_error_that_names_the_embedder(X: NodeView, key: Any) -> None:
-    with pytest.raises(TypeError, match="NodeEmbedder"):
+def test_columns_are_an_error_that_names_the_ways_out(X: NodeView, key: Any) -> None:
+    with pytest.raises(TypeError, match=r"ModalityTransformer.*NodeEmbedder"):
         X[key]
 
 
@@ -226,8 +228,13 @@ def test_a_view_cannot_be_changed(X: NodeView) -> None:
 
 
 def test_a_view_is_no_array_and_says_what_to_do(X: NodeView) -> None:
-    for use in (np.asarray, np.array, lambda x: LogisticRegression().fit(x, LABELS)):
-        with pytest.raises(TypeError, match=r"needs a 2-D X.* got a NodeView.*NodeEmbedder\(\)"):
+    message = (
+        r"needs a 2-D X.* got a NodeView.* scales, .* write ModalityTransformer\(step\).*"
+        r"make_pipeline\(NodeEmbedder\(\), step\)"
+    )
+    fits = StandardScaler().fit, SimpleImputer().fit, lambda x: LogisticRegression().fit(x, LABELS)
+    for use in (np.asarray, np.array, *fits):
+        with pytest.raises(TypeError, match=message):
             use(X)
 
 
