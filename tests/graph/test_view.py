@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import BaggingClassifier
 from sklearn.impute import SimpleImputer
-from sklearn.inspection import permutation_importance
+from sklearn.inspection import partial_dependence, permutation_importance
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
@@ -302,6 +303,21 @@ def test_pipelines_curves_and_resampling_take_a_view(X: NodeView) -> None:
 )
 def test_tools_that_need_columns_name_the_ways_out(X: NodeView, use: Any) -> None:
     with pytest.raises(TypeError, match=r"NodeEmbedder\(\).*VotingClassifier.*with_features"):
+        use(X, LABELS)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda X, y: ColumnTransformer([("scale", StandardScaler(), [0])]).fit(X, y),
+        lambda X, y: partial_dependence(DummyClassifier().fit(X, y), X, [0]),
+    ],
+)
+def test_tools_that_read_a_width_off_the_shape_end_in_an_error_of_their_own(
+    X: NodeView, use: Any
+) -> None:
+    # they cannot name a way out, so docs/user_guide/graph.rst does
+    with pytest.raises(IndexError, match="tuple index out of range"):
         use(X, LABELS)
 
 
