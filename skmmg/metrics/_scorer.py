@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from skmmg._sklearn import check_y
 from skmmg.metrics import _ranking
 from skmmg.retrieval import make_index
 from skmmg.retrieval._nearest import without_itself
@@ -50,6 +51,9 @@ class RetrievalScorer:
         query = estimator.query_ if self.query is None else self.query
         gallery = estimator.gallery_ if self.gallery is None else self.gallery
         check_answers(query, gallery, y)
+        if y is not None:
+            # a list as it is, because NumPy would make strings of numbers that stand among strings
+            y = check_y(y if hasattr(y, "dtype") else np.asarray(y, dtype=object))
         neighbors = self._rank(estimator, X, query, gallery)
         positions = np.arange(len(neighbors))
         relevant = (positions,) if y is None else (y, y)

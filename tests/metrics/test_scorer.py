@@ -6,9 +6,11 @@ import pickle
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator
 from sklearn.cross_decomposition import CCA
+from sklearn.exceptions import DataConversionWarning
 from sklearn.metrics.pairwise import cosine_distances
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
@@ -131,6 +133,32 @@ def test_the_retriever_of_this_package_is_scored(X: Any) -> None:
     value = make_retrieval_scorer(k=retriever.n_neighbors)(retriever, X[80:])
 
     assert value == retriever.score(X[80:])
+
+
+def test_classes_may_be_a_column_as_in_the_score_of_a_retriever(X: Any) -> None:
+    modalities = {"left": slice(0, 6), "right": slice(6, 12)}
+    retriever = CrossModalRetriever("left", "right", model="cca", modalities=modalities).fit(X)
+    y = np.arange(120) % 3
+    scorer = make_retrieval_scorer("mean_average_precision", k=None)
+
+    for column in (y[:, None], pd.DataFrame({"class": y})):
+        with pytest.warns(DataConversionWarning, match="A column-vector y was passed"):
+            assert scorer(retriever, X, column) == scorer(retriever, X, y)
+    with pytest.warns(DataConversionWarning):
+        assert retriever.score(X, y[:, None]) == pytest.approx(scorer(retriever, X, y))
+
+
+@pytest.mark.parametrize(
+    ("y", "error", "message"),
+    [
+        ([None, *"a" * 119], ValueError, "Input y contains NaN, None or NA"),
+        (["a", 1] * 60, ValueError, "labels of one kind"),
+        (np.ma.masked_equal(np.arange(120) % 3, 2), TypeError, "y must not be a masked array"),
+    ],
+)
+def test_what_is_no_class_is_told(X: Any, y: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make_retrieval_scorer(k=5)(TwoViews().fit(X), X, y)
 
 
 def test_several_scorers_and_a_pipeline_work(X: Any) -> None:
