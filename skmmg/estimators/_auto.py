@@ -56,7 +56,8 @@ class AutoModel(ModelSpec):
         the network is made for, with a `batch_size` those that can do with samples.
     cv : int, splitter of scikit-learn or iterable of (train, test), default=3
         Number of stratified folds, or the folds; ``list(GroupKFold().split(X, y, groups))`` keeps
-        groups together.
+        groups together. Such a list holds positions in that X, so it is for one fit on it: a
+        cross-validation around the classifier fits on parts of X, where the positions mean others.
     factor : int, default=3
         One in `factor` models goes to the next round, with `factor` times the epochs.
     min_epochs : int, default=10
