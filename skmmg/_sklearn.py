@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn import get_config
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import (
     HasMethods,
@@ -14,6 +15,7 @@ from sklearn.utils._param_validation import (
     StrOptions,
     validate_parameter_constraints,
 )
+from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.validation import _check_sample_weight, _check_y
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "check_sample_weight",
     "check_y",
     "fit_context",
+    "requested_metadata",
     "validate_params",
 ]
 
@@ -75,6 +78,24 @@ def check_y(y: Any) -> Any:
             f"{missing.argmax()} has none. Leave the unlabelled samples out."
         )
     return _check_y(y, multi_output=False, y_numeric=False)
+
+
+def requested_metadata(transformer: Any) -> set[str]:
+    """What a transformer asks for beside X and y; nothing where metadata is not routed."""
+    if not get_config()["enable_metadata_routing"]:
+        return set()
+    requested: set[str] = set()
+    for method in ("fit", "transform"):
+        try:
+            routing = get_routing_for_object(transformer)
+            names = routing._get_param_names(
+                method=method, return_alias=True, ignore_self_request=False
+            )
+        except NotImplementedError:  # it says itself that it routes nothing
+            return set()
+        # the names are of all that it knows; of these it consumes what was requested
+        requested |= routing.consumes(method, names)
+    return requested
 
 
 def validate_params(spec: BaseEstimator) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
+from skmmg._sklearn import requested_metadata
 from skmmg.graph import Schema
 
 Pair: TypeAlias = tuple[str, str]  # (node type, modality)
@@ -81,4 +82,11 @@ def _check_transformer(where: str, transformer: Any) -> None:
         raise TypeError(
             f"{where} must be a transformer with fit and transform, 'passthrough' or 'drop', got "
             f"{transformer!r}.{hint}"
+        )
+    requested = sorted(requested_metadata(transformer))
+    if requested:
+        raise NotImplementedError(
+            f"{where}, {transformer!r}, requests {', '.join(requested)}, which a "
+            f"ModalityTransformer does not hand on. Leave the request out, or set it to False, as "
+            f"set_fit_request(sample_weight=False) does; for a 2-D X there is ColumnTransformer."
         )

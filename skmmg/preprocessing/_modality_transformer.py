@@ -103,6 +103,9 @@ class ModalityTransformer(TransformerMixin, BaseEstimator):
     TypeError
         If a key or value of `transformers` is none, or ``transform`` gets another form of ``X``
         than ``fit``.
+    NotImplementedError
+        If metadata routing is switched on and a transformer requests metadata, such as
+        `sample_weight`: it would not get any.
     ValueError
         If a key names no modality, columns of text have no transformer, no row that ``fit`` may see
         has a modality, or the graph given to ``transform`` has other modalities or columns. Errors

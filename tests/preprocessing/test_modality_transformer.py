@@ -665,6 +665,44 @@ def test_a_key_that_looks_like_another_parameter_is_an_error(X: np.ndarray, name
         ModalityTransformer({name: PCA(1)}, modalities={name: slice(0, 3)}).fit(X)
 
 
+@pytest.mark.parametrize("form", ["rows", "nodes"])
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda scaler: scaler, lambda scaler: make_pipeline(scaler, PCA(1)), make_union],
+    ids=["alone", "pipeline", "union"],
+)
+def test_metadata_that_a_transformer_requests_is_an_error(
+    form: str, wrap: Any, X: np.ndarray, graph: MultiModalGraph
+) -> None:
+    data = X if form == "rows" else graph.nodes("movie")
+    modalities = MODALITIES if form == "rows" else None
+
+    def fit(request: bool | str | None) -> None:
+        scaler = StandardScaler().set_fit_request(sample_weight=request)
+        ModalityTransformer({"text": wrap(scaler)}, modalities=modalities).fit(data)
+
+    with config_context(enable_metadata_routing=True):
+        fit(None)
+        fit(False)
+        for request, name in ((True, "sample_weight"), ("inner_weight", "inner_weight")):
+            message = rf"\['text'\], .* requests {name}, which .* Leave the request out"
+            with pytest.raises(NotImplementedError, match=f"(?s){message}"):
+                fit(request)
+
+
+def test_what_routes_no_metadata_transforms_where_it_is_routed(X: np.ndarray) -> None:
+    class Unrouted(StandardScaler):
+        def get_metadata_routing(self) -> Any:
+            raise NotImplementedError
+
+    transformer = ModalityTransformer(Unrouted(), modalities=MODALITIES)
+
+    with config_context(enable_metadata_routing=True):
+        out = transformer.fit_transform(X)
+
+    assert_allclose(out, transformer.fit_transform(X))
+
+
 def test_two_keys_with_one_spelling_are_an_error() -> None:
     graph = MultiModalGraph({"a": {"b": np.eye(3), "a/b": np.eye(3)}})
 
