@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state, check_scalar
 from skmmg.graph import MultiModalGraph, NodeView
 from skmmg.graph._modalities import Columns, column_names, resolve_columns
 from skmmg.graph._payload import freeze, lock
-from skmmg.graph._validation import is_frame
+from skmmg.graph._validation import check_unmasked, is_frame
 
 Shuffle = Callable[[np.random.RandomState], Any]
 
@@ -174,6 +174,7 @@ def _reorder(
 
 def _shuffle_rows(X: Any, modalities: Mapping[str, Columns]) -> Iterator[tuple[str, Shuffle]]:
     """For every modality, what gives X with the rows of its columns in another order."""
+    check_unmasked(X, "X")
     if not is_frame(X) and not sparse.issparse(X):
         X = np.asarray(X)
     if len(X.shape) != 2:

@@ -216,6 +216,12 @@ def test_what_does_not_fit_is_refused(options: Any, message: str) -> None:
         modality_importance(Spy().fit(X, y), X[:, :, None], y, modalities=COLUMNS)
 
 
+def test_masked_rows_are_refused() -> None:
+    X, y = np.ma.masked_less(np.arange(20.0).reshape(5, 4), 3), np.zeros(5, dtype=int)
+    with pytest.raises(TypeError, match="X must not be a masked array"):
+        modality_importance(Spy().fit(X, y), X, y, modalities=COLUMNS)
+
+
 def test_a_view_has_modalities_of_its_own() -> None:
     X, y = make_graph()
     with pytest.raises(ValueError, match="modalities must be None, got"):
