@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from skmmg.graph import NodeView
 from skmmg.graph._schema import EdgeType
+
+if TYPE_CHECKING:
+    from skmmg.nn import Attention
 
 COLUMNS = ["source_type", "relation", "source", "destination", "weight"]
 
@@ -83,9 +86,7 @@ def attention_frame(estimator: Any, X: NodeView, *, layer: int = -1) -> pd.DataF
     order = pd.Series(np.arange(len(X)), index=X.ids)
     order = order[~order.index.duplicated()]
     parts = [
-        _edges_into(order, edge_type, index, attention.weight[edge_type].numpy()).join(
-            pd.DataFrame(attention.alpha[edge_type].numpy().mean(axis=2), columns=modalities)
-        )
+        _edges_into(X.ids, edge_type, index, attention, modalities)
         for edge_type, index in X.graph.edge_index.items()
         if edge_type[2] == X.node_type
     ]
@@ -102,11 +103,16 @@ def attention_frame(estimator: Any, X: NodeView, *, layer: int = -1) -> pd.DataF
 
 
 def _edges_into(
-    order: pd.Series[int], edge_type: EdgeType, index: np.ndarray, weight: np.ndarray
+    ids: np.ndarray,
+    edge_type: EdgeType,
+    index: np.ndarray,
+    attention: Attention,
+    modalities: list[str],
 ) -> pd.DataFrame:
-    """Edges of one relation that end at some nodes, labelled by where they are in `index`."""
+    """Edges of one relation that end at some nodes."""
     source_type, relation, _ = edge_type
+    at = np.flatnonzero(np.isin(index[1], ids))
+    weight, alpha = (part[edge_type].numpy()[at] for part in (attention.weight, attention.alpha))
     weights = weight.mean(axis=tuple(range(1, weight.ndim)))
-    columns = [source_type, relation, *index, weights]
-    frame = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
-    return frame[np.isin(index[1], order.index)]
+    columns = [source_type, relation, *index[:, at], weights, *alpha.mean(axis=2).T]
+    return pd.DataFrame(dict(zip([*COLUMNS, *modalities], columns, strict=True)))
