@@ -51,9 +51,10 @@ def _load(source: Path, defines: tuple[tuple[str, int | str], ...]) -> ctypes.CD
     flags = [*_FLAGS, *(f"-D{name}={value}" for name, value in defines)]
     try:
         target = cache_folder() / f"{source.stem.strip('_')}-{_digest(source, compiler, flags)}.so"
-        if not _is_whole(target):  # a cache that is only read needs no lock
+        library = _open(target)  # a cache that is only read needs no lock
+        if library is None:
             with _locked(target):
-                if not _is_whole(target):
+                if _open(target) is None:
                     _logger.warning(
                         "Compiling %s for %s with %s, once; it is kept in %s.",
                         source.name,
@@ -62,7 +63,7 @@ def _load(source: Path, defines: tuple[tuple[str, int | str], ...]) -> ctypes.CD
                         target.parent,
                     )
                     _compile(compiler, flags, source, target)
-        return ctypes.CDLL(str(target))
+        return library or ctypes.CDLL(str(target))
     except OSError as error:
         raise CompileError(
             f"the compiled {source.name} cannot be kept or loaded: {error}"
@@ -97,13 +98,12 @@ def _home() -> Path:
         raise OSError("no home directory is known; SKMMG_CACHE can name a folder") from error
 
 
-def _is_whole(library: Path) -> bool:
-    """Whether a library is there, and was not cut off where a disk was full."""
+def _open(library: Path) -> ctypes.CDLL | None:
+    """A library; None if it is not there, or was cut off where a disk was full."""
     try:
-        ctypes.CDLL(str(library))
+        return ctypes.CDLL(str(library))
     except OSError:
-        return False
-    return True
+        return None
 
 
 def _digest(source: Path, compiler: str, flags: list[str]) -> str:
