@@ -107,10 +107,11 @@ def modality_importance(
             )
         return float(value)
 
+    shuffles = dict(_shuffles(estimator, X, modalities))
     as_it_is = score(X)
     drops = {
         key: [as_it_is - score(shuffle(random)) for _ in range(n_repeats)]
-        for key, shuffle in _shuffles(estimator, X, modalities)
+        for key, shuffle in shuffles.items()
     }
     names = ["node_type", "modality"] if isinstance(X, NodeView) else ["modality"]
     return pd.DataFrame(drops).rename_axis(index="repeat").rename_axis(columns=names)

@@ -62,6 +62,7 @@ def test_the_columns_of_a_modality_are_shuffled_together(form: str) -> None:
 
     original = np.arange(20.0).reshape(5, 4)
     assert len(spy.seen_) == 1 + 2 * 3
+    changed = 0
     for i, seen in enumerate(spy.seen_[1:]):
         values = seen.toarray() if sparse.issparse(seen) else np.asarray(seen, dtype=float)
         moved = COLUMNS["text" if i < 3 else "image"]
@@ -69,8 +70,9 @@ def test_the_columns_of_a_modality_are_shuffled_together(form: str) -> None:
         assert_array_equal(values[:, kept], original[:, kept])
         assert_array_equal(np.sort(values[:, moved], axis=0), original[:, moved])
         assert_array_equal(np.diff(values[:, moved], axis=1), 1)  # rows stayed together
+        changed += not np.array_equal(values, original)
         assert form != "pandas" or (seen.dtypes.equals(X.dtypes) and seen.index.equals(X.index))
-    assert any(not np.array_equal(np.asarray(make_X("array")), s) for s in spy.seen_[1:2])
+    assert changed >= 4  # of 6, by chance
 
 
 def test_with_one_column_per_modality_it_is_scikit_learns() -> None:
